@@ -1,0 +1,1 @@
+"""What the service, the backends and the trainer share; each module is one noun."""

@@ -1,0 +1,126 @@
+"""The job folder: what lies where in it, and the fence (contract trainer.md, 1)."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:  # the trainer reads this module before its first event: it must stay light
+    from common.backend import JobSpec
+    from common.job import Job
+
+FORMAT = 1
+
+
+@frozen(order=True)
+class Pair:
+    """An attempt and its restart; compared as two numbers, the attempt first."""
+
+    attempt: int
+    restart: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.attempt}.{self.restart}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Pair":
+        attempt, _, restart = text.strip().partition(".")
+        return cls(int(attempt), int(restart or 0))
+
+
+@frozen
+class JobFolder:
+    """Paths and files of one job."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "control.jsonl"
+
+    def secrets(self, attempt: int) -> Path:
+        return self.path / f"secrets.{attempt}"
+
+    def attempt(self, pair: Pair) -> Path:
+        return self.path / "attempts" / str(pair)
+
+    def fence(self) -> Pair | None:
+        """The oldest run that may still write."""
+        try:
+            return Pair.parse((self.path / "attempt").read_text())
+        except FileNotFoundError:
+            return None
+
+    def raise_fence(self, pair: Pair) -> None:
+        """Shut out every run older than `pair`; the fence never sinks."""
+        present = self.fence()
+        if present is None or present < pair:
+            write_whole(self.path / "attempt", f"{pair}\n".encode())
+
+    def restarts(self, attempt: int) -> list[Pair]:
+        """The claimed runs of an attempt, oldest first."""
+        folder = self.path / "attempts"
+        if not folder.is_dir():
+            return []
+        pairs = [Pair.parse(p.name) for p in folder.iterdir() if p.name.replace(".", "", 1).isdigit()]
+        return sorted(p for p in pairs if p.attempt == attempt)
+
+    def make(self, spec: Mapping[str, object], attempt: int, secrets: Mapping[str, object] | None) -> None:
+        """Put the folder in place for an attempt; may be called again for the same one."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self.spec, json.dumps({"format": FORMAT, **spec}, indent=1).encode())
+        if secrets is not None:
+            write_whole(self.secrets(attempt), json.dumps({"format": FORMAT, **secrets}).encode(), mode=0o600)
+        self.raise_fence(Pair(attempt))
+
+    def command(self, attempt: Pair, record: Mapping[str, object]) -> None:
+        """Append a command for the run of `attempt`."""
+        line = json.dumps({"format": FORMAT, "attempt": str(attempt), **record}) + "\n"
+        descriptor = os.open(self.control, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] = ()) -> dict[str, object]:
+    """What `spec.json` says of a job (contract trainer.md, 1); `JobFolder.make` adds the format."""
+    return {
+        "uid": job.uid,
+        "job_id": job.job_id,
+        "engine": spec.engine,
+        "request": dict(spec.request),
+        "options": dict(spec.options),
+        "output": spec.output,
+        "log": spec.log,
+        "devices": list(devices),
+        "threads": spec.threads,
+        "deadline_minutes": spec.deadline_minutes,
+        "changes": [],
+    }
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write aside, flush, rename: the file is complete or absent."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

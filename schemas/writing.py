@@ -1,0 +1,65 @@
+"""From the frozen classes back to plain JSON: secrets and the secret parts of URLs come out as the mask."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import attrs
+import cattrs
+
+from schemas.fields import is_mapping, item_type, shape_of
+from schemas.masking import shown_free
+from schemas.uri import mask_urls
+from schemas.values import MASK, Secret
+
+
+def register(converter: cattrs.Converter) -> None:
+    """Teach a converter to write."""
+    write = converter.unstructure
+
+    def class_hook(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
+        return _class_hook(cls, write)
+
+    converter.register_unstructure_hook_factory(attrs.has, class_hook)
+    converter.register_unstructure_hook(Secret, _mask)
+    converter.register_unstructure_hook(str, mask_urls)
+    converter.register_unstructure_hook_func(_subclass_of(Enum), lambda member: member.value)
+    converter.register_unstructure_hook_func(_subclass_of(PurePath), str)
+    converter.register_unstructure_hook_func(
+        _subclass_of(Mapping), lambda found: {key: write(v) for key, v in found.items()}
+    )
+    for kind in (list, tuple):
+        converter.register_unstructure_hook_func(_subclass_of(kind), lambda found: [write(item) for item in found])
+    converter.register_unstructure_hook_func(
+        _subclass_of((set, frozenset)), lambda found: [write(i) for i in sorted(found)]
+    )
+
+
+def _mask(_secret: Secret) -> str:
+    return MASK
+
+
+def _subclass_of(kind: type[Any] | tuple[type[Any], ...]) -> Callable[[Any], bool]:
+    return lambda tp: isinstance(tp, type) and issubclass(tp, kind)
+
+
+def _class_hook(cls: type[Any], write: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    shape = shape_of(cls)
+    hooks = [
+        (name, shown_free if _undeclared(field.kind.bare) else write)
+        for name, field in shape.fields.items()
+        if not field.spelling
+    ]
+    rest = shape.rest
+
+    def to_json(value: Any) -> dict[str, Any]:
+        found = {name: hook(getattr(value, name)) for name, hook in hooks}
+        return found if rest is None else found | shown_free(dict(getattr(value, rest)))
+
+    return to_json
+
+
+def _undeclared(bare: Any) -> bool:
+    """Is it JSON whose inside no class declares?"""
+    return bare in (Any, object) or (is_mapping(bare) and item_type(bare) in (Any, object, None))
