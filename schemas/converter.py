@@ -60,7 +60,7 @@ def structure(
     try:
         value = _hook_of(cls)(document, cls)
     except Invalid as e:
-        trail.error(e.message())
+        trail.refuse(e)
         value = None
     finally:
         trail_now.reset(token)
@@ -105,7 +105,7 @@ def _class_hook(cls: type[Any]) -> Hook:
                 if found is not None:
                     given[key] = found
             except Invalid as e:
-                trail.error(e.message(secret=looks_secret(key)))
+                trail.refuse(e, secret=looks_secret(key))
             parts.pop()
         if others:
             _take_others(others, given, rest, hooks, trail)
@@ -156,7 +156,7 @@ def _limited(bare: Any, limits: tuple[Limit, ...]) -> Hook:
         except MaskGiven:
             raise
         except Invalid as e:
-            raise Invalid(e.phrase if secret else phrase, e.value, e.hint, secret=e.secret) from None
+            raise Invalid(e.phrase if secret else phrase, e.value, e.hint, known=e.known, secret=e.secret) from None
         if found is None:  # a list whose items were refused, each at its own path
             return None
         plain = found.reveal() if secret else found
@@ -192,7 +192,7 @@ def _list_hook(tp: Any) -> Hook:
             try:
                 found.append(inner(item, inner_type))
             except Invalid as e:
-                trail.error(e.message())
+                trail.refuse(e)
             parts.pop()
         return make(found) if trail.faults == before else None
 
@@ -216,7 +216,7 @@ def _mapping_hook(tp: Any) -> Hook:
             try:
                 found[read_key(key, key_type)] = read_item(item, item_type)
             except Invalid as e:
-                trail.error(e.message(secret=looks_secret(str(key))))
+                trail.refuse(e, secret=looks_secret(str(key)))
             parts.pop()
         return found if trail.faults == before else None
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from schemas.fields import choices
 from schemas.strict_json import MAX_INTEGER
-from schemas.trail import Invalid, MaskGiven, Trail, nearest
+from schemas.trail import Invalid, MaskGiven, Trail
 from schemas.values import MASK, Secret
 
 Hook = Callable[[Any, Any], Any]
@@ -91,13 +91,13 @@ def enum_hook(tp: type[Enum]) -> Hook:
 
 def one_of(allowed: tuple[Any, ...]) -> Hook:
     """One of these values and no look-alike: 1 is not true."""
+    words = [item for item in allowed if isinstance(item, str)]
     phrase = ("one of " if len(allowed) > 1 else "") + ", ".join(repr(item) for item in allowed)
 
     def read(value: Any, _type: Any) -> Any:
         for item in allowed:
             if item == value and item.__class__ is value.__class__:
                 return item
-        guess = nearest(value, [item for item in allowed if isinstance(item, str)])
-        raise Invalid(phrase, value, f"did you mean {guess!r}?" if guess else "")
+        raise Invalid(phrase, value, known=words)
 
     return read

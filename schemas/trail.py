@@ -13,16 +13,20 @@ _MOST_GUESSES: Final = 40
 
 
 class Invalid(Exception):
-    """A value that a type refuses; carries the phrase that completes "must be …"."""
+    """A value that a type refuses: the phrase that completes "must be …", and a hint or the values that were meant."""
 
-    def __init__(self, phrase: str, value: object, hint: str = "", *, secret: bool = False) -> None:
+    def __init__(
+        self, phrase: str, value: object, hint: str = "", *, known: Iterable[str] = (), secret: bool = False
+    ) -> None:
         super().__init__(phrase)
-        self.phrase, self.value, self.hint, self.secret = phrase, value, hint, secret
+        self.phrase, self.value, self.hint, self.known, self.secret = phrase, value, hint, known, secret
 
     def message(self, *, secret: bool = False) -> str:
         """The whole sentence; the value itself is left out of it where it is a secret."""
         got = kind_word(self.value) if secret or self.secret else shown(self.value)
-        return f"must be {self.phrase}, got {got}" + (f"; {self.hint}" if self.hint else "")
+        guess = nearest(self.value, self.known) if self.known else None
+        hint = f"did you mean {guess!r}?" if guess else self.hint
+        return f"must be {self.phrase}, got {got}" + (f"; {hint}" if hint else "")
 
 
 class MaskGiven(Invalid):
@@ -60,6 +64,10 @@ class Trail:
         self.faults += 1
         if self.faults <= MOST_NOTES:
             self._errors.append(FieldError(self.path(*below), message))
+
+    def refuse(self, refusal: Invalid, *, secret: bool = False) -> None:
+        """Note here what a type refused; its sentence is made only if it will be listed."""
+        self.error(refusal.message(secret=secret) if self.faults < MOST_NOTES else "")
 
     def warning(self, message: str, *below: str | int) -> None:
         """Note what the sender should know about this place, or one below."""

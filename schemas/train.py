@@ -1,7 +1,7 @@
 """The document of `POST /train`: one frozen class for each of its objects, with every field's limits and default."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import attrs
 from attrs import field, frozen
@@ -212,6 +212,9 @@ class TuningParameters:
     early_stopping_patience: AtLeastOne | None = None
 
 
+_USUAL_TUNING: Final = TuningParameters()
+
+
 @frozen(kw_only=True)
 class Callbacks:
     """`callbacks`: who is told of events."""
@@ -256,7 +259,7 @@ class TrainRequest:
     resources: Resources = Resources()
     datasets: Annotated[tuple[Dataset, ...], Length(min=1)]
     artifacts: Artifacts
-    tuning_parameters: TuningParameters = TuningParameters()
+    tuning_parameters: TuningParameters = _USUAL_TUNING
     callbacks: Callbacks = Callbacks()
     extra_parameters: ExtraParameters = ExtraParameters()
     backend: Annotated[Name | None, Doc("a registered backend; none: the server's default")] = None
@@ -275,10 +278,9 @@ class TrainRequest:
     @classmethod
     def settle(cls, given: dict[str, Any], document: Mapping[str, Any], trail: Trail) -> None:
         """One place for gradient checkpointing; note what was asked for."""
-        customization = given.get("customization", Customization())
-        tuning = given.get("tuning_parameters", TuningParameters())
-        wish, other = customization.gradient_checkpointing, tuning.gradient_checkpointing
-        if wish is not None:
+        customization, tuning = given.get("customization"), given.get("tuning_parameters", _USUAL_TUNING)
+        if customization is not None and (wish := customization.gradient_checkpointing) is not None:
+            other = tuning.gradient_checkpointing
             given["customization"] = attrs.evolve(customization, gradient_checkpointing=None)
             if other is None:
                 given["tuning_parameters"] = attrs.evolve(tuning, gradient_checkpointing=wish)

@@ -1,11 +1,13 @@
 """What fields say together: spellings, conflicts, defaults that depend, and what was asked for."""
 
 import copy
+import time
 
 import pytest
 from attrs import evolve
 
 from schemas.converter import structure, unstructure
+from schemas.secrets import fingerprint
 from schemas.strict_json import parse_json
 from schemas.train import TrainRequest, resolve
 from schemas.train_terms import JOB_ID
@@ -182,3 +184,21 @@ def test_integers_are_taken_for_numbers_and_whole_numbers_for_integers(small):
 def test_a_ten_megabyte_string_makes_a_short_message(small):
     found = structure(parse_json(b'{"job_id": "%s"}' % (b"x" * 10_000_000)), TrainRequest)
     assert all(len(error.message) < 300 for error in found.errors)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"x": "a" * 1_000_000 + "://@?"},
+        {"callbacks": {"webhook_url": "http://" + "g" * 1_000_000 + "!"}},
+        {"callbacks": {"event_filter": ["runing"] * 100_000}},
+        {"datasets": [1] * 200_000},
+        {f"jobid{n}": n for n in range(60_000)},
+    ],
+    ids=["masking", "url", "near misses", "errors", "unknown fields"],
+)
+def test_hostile_documents_cost_no_more_than_their_length(small, changes):
+    before = time.process_time()
+    structure(small | changes, TrainRequest)
+    fingerprint(small | changes)
+    assert time.process_time() - before < 3

@@ -1,0 +1,39 @@
+# Every target needs `.venv` alone, and `.venv` is made here. `make demo` and `make test` are all that a fresh machine needs.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo test unit lint types format bench clean
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,bench]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/python examples/demo
+
+test: install lint types
+	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+unit: install
+	$(BIN)/python -m pytest -m "not gpu and not slow" tests/unit $(ARGS)
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: install
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Where jobs run: a folder a backend, found through entry points by `registry`."""

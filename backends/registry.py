@@ -1,0 +1,127 @@
+"""Backends by name: entry points of the group `trainyard.backends`, imported at first use."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+
+from attrs import define, field, frozen
+
+from common.backend import INTERFACE_VERSION, BackendContext, BaseTrainerBackend
+from common.errors import BackendUnavailable, InvalidRequest, UnknownBackend
+from schemas.values import FieldError
+
+GROUP = "trainyard.backends"
+
+
+@frozen
+class Broken:
+    """A registered name that can't be used, and why."""
+
+    name: str
+    version: str | None
+    reason: str
+
+
+@define
+class _Entry:
+    points: list[EntryPoint] = field(factory=list)
+    backend: BaseTrainerBackend | None = None
+    broken: str | None = None
+    unavailable: str | None = None
+
+
+class Registry:
+    """The installed backends. One that fails to import is listed with its reason and stops nothing.
+
+    Two packages that claim one name make that name unusable; the reason names both.
+    """
+
+    def __init__(self, context: BackendContext, points: Callable[[], Iterable[EntryPoint]] | None = None) -> None:
+        self._context = context
+        self._entries: dict[str, _Entry] = defaultdict(_Entry)
+        for point in points() if points else entry_points(group=GROUP):
+            known = self._entries[point.name].points
+            if all(p.value != point.value for p in known):
+                known.append(point)
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def version(self, name: str) -> str | None:
+        points = self._entries[name].points
+        return points[0].dist.version if points and points[0].dist else None
+
+    def get(self, name: str, path: str = "backend") -> BaseTrainerBackend:
+        """The backend, imported now if need be. Raises `UnknownBackend`, or `InvalidRequest` when it is broken."""
+        if name not in self._entries:
+            message = f"must be one of {', '.join(self.names())}; got {name!r}"
+            raise UnknownBackend([FieldError(path, message)], f"backend {name!r} is not registered: {message}")
+        entry = self._entries[name]
+        if entry.backend is None and entry.broken is None:
+            entry.broken = self._load(name, entry)
+        if entry.backend is None:
+            raise InvalidRequest([FieldError(path, f"backend {name!r} can't be used: {entry.broken}")])
+        return entry.backend
+
+    def _load(self, name: str, entry: _Entry) -> str | None:
+        """Import the class and make the backend; what is wrong, or None."""
+        if len(entry.points) > 1:
+            claims = " and ".join(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in entry.points)
+            return f"two packages claim the name {name!r}: {claims}; uninstall one"
+        point = entry.points[0]
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        try:
+            cls = point.load()
+        except ImportError as e:
+            return f"{package}: {e}; install what it needs, e.g. pip install 'trainyard[{name}]'"
+        except Exception as e:  # a plug-in may raise anything while it is imported; it must not stop the service
+            return f"{package} failed to import: {type(e).__name__}: {e}"
+        if not (isinstance(cls, type) and issubclass(cls, BaseTrainerBackend)):
+            return f"{package}: {point.value} is not a subclass of BaseTrainerBackend"
+        if cls.interface_version != INTERFACE_VERSION:
+            return f"{package} is written for interface {cls.interface_version}, this is {INTERFACE_VERSION}"
+        try:
+            entry.backend = cls(self._context)
+        except Exception as e:  # as above
+            return f"{package} failed to start: {type(e).__name__}: {e}"
+        return None
+
+    async def start(self, seconds: float) -> None:
+        """Load and start every backend, each within `seconds`; one that is unavailable stays, with the reason."""
+        for name in self.names():
+            try:
+                backend = self.get(name)
+                async with asyncio.timeout(seconds):
+                    await backend.start()
+            except InvalidRequest:
+                continue
+            except BackendUnavailable as e:
+                self._entries[name].unavailable = e.message
+            except TimeoutError:
+                self._entries[name].unavailable = f"its start took more than {seconds:.0f} s"
+            except Exception as e:  # as above
+                self._entries[name].backend = None
+                self._entries[name].broken = f"failed to start: {type(e).__name__}: {e}"
+
+    async def close(self) -> None:
+        for entry in self._entries.values():
+            if entry.backend is not None:
+                await entry.backend.close()
+
+    def loaded(self) -> Iterator[BaseTrainerBackend]:
+        for name in self.names():
+            backend = self._entries[name].backend
+            if backend is not None:
+                yield backend
+
+    def broken(self) -> list[Broken]:
+        return [
+            Broken(name, self.version(name), entry.broken)
+            for name, entry in sorted(self._entries.items())
+            if entry.broken is not None
+        ]
+
+    def unavailable(self, name: str) -> str | None:
+        """Why `start` failed, if it did."""
+        return self._entries[name].unavailable

@@ -1,0 +1,1 @@
+"""A backend that plays a job without training."""

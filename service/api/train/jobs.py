@@ -1,0 +1,90 @@
+"""`/train`: submit, validate, list, show, cancel."""
+
+from aiohttp import web
+
+from common.job import Status
+from service.api.bodies import answer, read_json
+from service.api.query import flag, integer, read_cursor, refused, write_cursor
+from service.documents import job_document
+from service.keys import PARTS
+from service.operations.accept import accept
+from service.operations.cancel import cancel
+from service.operations.submit import submit
+from service.specs import shown_spec
+from service.store.base import EVERYTHING, Filters, JobRecord
+
+_PAGE, _LARGEST_PAGE = 50, 500
+
+
+def _shown(request: web.Request, record: JobRecord, *, whole: bool = True) -> dict[str, object]:
+    return job_document(record, request.app[PARTS].dispatch.why_waiting(record.lane), whole=whole)
+
+
+async def post_train(request: web.Request) -> web.Response:
+    """`POST /train`: 201 for a new job, 200 for the same document again."""
+    posted = await read_json(request)
+    record, fresh = await submit(request.app[PARTS], posted, strict=flag(request, "strict"))
+    location = {"Location": f"/train/{record.job.job_id}"}
+    return answer(_shown(request, record), 201 if fresh else 200, location)
+
+
+async def post_validate(request: web.Request) -> web.Response:
+    """`POST /train/validate`: what `POST /train` would say, and nothing is stored."""
+    if flag(request, "deep"):
+        raise refused("deep", "deep validation is not in this version; leave it out")
+    accepted = accept(request.app[PARTS], await read_json(request), strict=flag(request, "strict"))
+    warnings = [warning.to_json() for warning in accepted.warnings]
+    return answer({"ok": True, "warnings": warnings, "job_spec": shown_spec(accepted.spec)})
+
+
+async def list_jobs(request: web.Request) -> web.Response:
+    """`GET /train`: newest first, by pages."""
+    limit = integer(request, "limit", _PAGE, least=1, most=_LARGEST_PAGE)
+    cursor = request.query.get("cursor")
+    before = None if cursor is None else read_cursor(cursor)
+    records = await request.app[PARTS].store.jobs(EVERYTHING, _filters(request), before, limit + 1)
+    page = records[:limit]
+    more = write_cursor(page[-1].seq) if len(records) > limit else None
+    return answer({"jobs": [_shown(request, record, whole=False) for record in page], "next_cursor": more})
+
+
+def _filters(request: web.Request) -> Filters:
+    statuses = tuple(request.query.getall("status", ()))
+    for status in statuses:
+        if status not in set(Status):
+            raise refused("status", f"must be one of {', '.join(Status)}; got {status[:80]!r}")
+    labels = []
+    for label in request.query.getall("label", ()):
+        key, found, value = label.partition("=")
+        if not found or not key:
+            raise refused("label", f"must be key=value, got {label[:80]!r}")
+        labels.append((key, value))
+    return Filters(statuses=statuses, backend=request.query.get("backend"), labels=tuple(labels))
+
+
+async def show_job(request: web.Request) -> web.Response:
+    """`GET /train/{id}`."""
+    record = await request.app[PARTS].store.job(request.match_info["job_id"])
+    return answer(_shown(request, record))
+
+
+async def post_cancel(request: web.Request) -> web.Response:
+    """`POST /train/{id}/cancel`: 202 while there is something to end, 200 when it is cancelled already."""
+    record, ending = await cancel(request.app[PARTS], request.match_info["job_id"], EVERYTHING, repeatable=True)
+    return answer(_shown(request, record), 202 if ending else 200)
+
+
+async def delete_job(request: web.Request) -> web.Response:
+    """`DELETE /train/{id}`: as cancel; any ended job is a conflict."""
+    record, _ = await cancel(request.app[PARTS], request.match_info["job_id"], EVERYTHING, repeatable=False)
+    return answer(_shown(request, record), 202)
+
+
+ROUTES = (
+    web.post("/train", post_train),
+    web.get("/train", list_jobs),
+    web.post("/train/validate", post_validate),
+    web.get("/train/{job_id}", show_job),
+    web.delete("/train/{job_id}", delete_job),
+    web.post("/train/{job_id}/cancel", post_cancel),
+)

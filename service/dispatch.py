@@ -1,0 +1,272 @@
+"""Hands queued jobs to their backends: by priority, then age, in strict order within a lane (DESIGN, 3)."""
+
+import asyncio
+from collections import Counter
+
+import structlog
+from attrs import define, field
+
+from backends.registry import Registry
+from common.backend import BaseTrainerBackend, Handle, JobSpec
+from common.clock import Clock
+from common.errors import BackendUnavailable, IllegalMove, InvalidRequest, NotFound, TrainyardError
+from common.event import JobCancelled, JobFailed, JobPhase, JobSubmitted
+from common.folder import JobFolder, spec_document
+from common.job import Phase, Reason, Status, Wish
+from common.settings import Settings
+from service.specs import read_spec
+from service.store.base import Changes, JobRecord, Store
+from service.watch import Watch, close_attempt
+
+log = structlog.get_logger(__name__)
+
+_TICK_SECONDS = 1.0
+_FIRST_RETRY = 1.0
+_LAST_RETRY = 60.0
+_SUBMIT_SECONDS = 120.0
+
+
+@define
+class _Lane:
+    """What is known of one backend's submissions."""
+
+    in_flight: Counter[str] = field(factory=Counter)
+    submissions: int = 0
+    down_since: float | None = None
+    retry_at: float = 0.0
+    retry_after: float = _FIRST_RETRY
+
+
+class Dispatch:
+    """Chooses and submits. `wake` is called whenever something may have become possible."""
+
+    def __init__(self, store: Store, registry: Registry, watch: Watch, settings: Settings, clock: Clock) -> None:
+        self._store = store
+        self._registry = registry
+        self._watch = watch
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._taken: set[str] = set()
+        """Jobs that are being submitted or withdrawn at this moment."""
+        self._unsure: set[str] = set()
+        """Jobs of which a submission may have gone through without leaving a handle."""
+        self._withdraw: set[str] = set()
+        """Jobs that are to be cancelled as soon as it is sure that nothing was handed over."""
+        self._last_of_before = 0
+        self._backends: dict[str, _Lane] = {}
+        self._reasons: dict[str, str] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    def begin(self, last_of_before: int, to_withdraw: set[str]) -> None:
+        """Told once at start: the newest job of the process before, and whose cancelling is unfinished."""
+        self._last_of_before = last_of_before
+        self._withdraw |= to_withdraw
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def why_waiting(self, lane: str) -> str | None:
+        """Why the jobs of a lane wait, as far as it is known."""
+        return self._reasons.get(lane)
+
+    async def run(self) -> None:
+        """Dispatch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            while True:
+                self._wake.clear()
+                try:
+                    await self._round(group)
+                except TrainyardError as e:
+                    log.warning("dispatch failed and is tried again", error=e.message)
+                try:
+                    async with asyncio.timeout(_TICK_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def _round(self, group: asyncio.TaskGroup) -> None:
+        for uid in list(self._withdraw):
+            await self._finish_withdrawal(uid)
+        lanes = await self._store.lanes()
+        self._reasons = {lane: reason for lane, reason in self._reasons.items() if lane in lanes}
+        for lane in lanes:
+            name = lane.partition("/")[0]
+            known = self._backends.setdefault(name, _Lane())
+            if known.retry_at <= self._clock.monotonic():
+                await self._dispatch_lane(group, lane, name, known)
+
+    async def _dispatch_lane(self, group: asyncio.TaskGroup, lane: str, name: str, known: _Lane) -> None:
+        try:
+            backend = self._registry.get(name)
+            async with asyncio.timeout(_SUBMIT_SECONDS):
+                capacity = await backend.capacity()
+        except (InvalidRequest, BackendUnavailable, TimeoutError) as e:
+            await self._down(lane, known, str(e) or "the backend does not answer")
+            return
+        if capacity.reason is not None:
+            await self._down(lane, known, capacity.reason)
+            return
+        known.down_since, known.retry_after = None, _FIRST_RETRY
+        room = self._settings.submit_concurrency - known.submissions
+        if room <= 0:
+            return
+        free = None if capacity.free is None else Counter(capacity.free)
+        waiting = await self._store.waiting(lane, self._clock.now(), room + len(self._taken))
+        for record in waiting:
+            if record.job.uid in self._taken:
+                continue
+            spec = read_spec(record.spec)
+            if free is not None:
+                lacking = _lacking(spec, free, known.in_flight)
+                if lacking is not None:
+                    self._reasons[lane] = lacking
+                    return
+            self._take(group, record, spec, backend, known)
+            if known.submissions >= self._settings.submit_concurrency:
+                return
+        self._reasons.pop(lane, None)
+
+    def _take(
+        self, group: asyncio.TaskGroup, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane
+    ) -> None:
+        self._taken.add(record.job.uid)
+        known.submissions += 1
+        known.in_flight.update(spec.needs)
+        group.create_task(self._submit(record, spec, backend, known))
+
+    async def _submit(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane) -> None:
+        job = record.job
+        structlog.contextvars.bind_contextvars(job_id=job.job_id)
+        try:
+            handle = await self._hand_over(record, spec, backend)
+            await self._handed_over(record, backend, handle)
+        except BackendUnavailable as e:
+            self._unsure.add(job.uid)
+            await self._down(record.lane, known, e.message)
+        except TimeoutError:
+            self._unsure.add(job.uid)
+            await self._down(record.lane, known, f"submitting took more than {_SUBMIT_SECONDS:.0f} s")
+        except TrainyardError as e:
+            self._unsure.add(job.uid)
+            log.warning("submission failed and is tried again", error=e.message)
+        except Exception as e:  # a backend may raise anything: then this job fails, and no other
+            log.exception("submission failed")
+            await self._fail(job.uid, Reason.REJECTED, f"{type(e).__name__}: {e}")
+        finally:
+            self._taken.discard(job.uid)
+            known.submissions -= 1
+            known.in_flight.subtract(spec.needs)
+            self.wake()
+
+    async def _hand_over(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend) -> Handle:
+        job = record.job
+        async with asyncio.timeout(_SUBMIT_SECONDS):
+            found = await backend.find(job, job.attempt) if self._doubtful(record) else None
+            if found is not None:
+                return found
+            if spec.folder:
+                folder = JobFolder(self._settings.jobs_dir / job.job_id)
+                secrets = _for_run(await self._store.secrets(job.uid))
+                await asyncio.to_thread(folder.make, spec_document(job, spec), job.attempt, secrets)
+            return await backend.submit(job, job.attempt, spec)
+
+    async def _handed_over(self, record: JobRecord, backend: BaseTrainerBackend, handle: Handle) -> None:
+        """Store the handle, begin to watch, and pass on a wish that came meanwhile."""
+        uid = record.job.uid
+        body = JobSubmitted(backend=record.job.backend, backend_job_id=handle.backend_job_id)
+        try:
+            await self._store.append(uid, [body], attempt=handle.attempt, changes=Changes(handle=handle), urgent=True)
+        except (IllegalMove, NotFound) as e:
+            log.warning("the job ended while it was handed over; its run is ended", error=e.message)
+            await asyncio.to_thread(
+                close_attempt, JobFolder(self._settings.jobs_dir / record.job.job_id), handle.attempt
+            )
+            backend.watch(handle, None)
+            await backend.cancel(handle, 0)
+            return
+        self._unsure.discard(uid)
+        record = await self._store.job_by_uid(uid)
+        self._watch.begin(record, handle)
+        if record.wanted is Wish.CANCEL:
+            await self._store.append(uid, [JobPhase(phase=Phase.STOPPING)])
+            await self._watch.cancel(uid)
+
+    def _doubtful(self, record: JobRecord) -> bool:
+        return record.seq <= self._last_of_before or record.job.uid in self._unsure
+
+    async def withdraw(self, record: JobRecord) -> bool:
+        """Keep a queued job from being handed over: True when nothing was and, until `settle`, nothing will be."""
+        uid = record.job.uid
+        if uid in self._taken:
+            return False
+        self._taken.add(uid)
+        if not self._doubtful(record):
+            return True
+        try:
+            backend = self._registry.get(record.job.backend)
+            async with asyncio.timeout(_SUBMIT_SECONDS):
+                handle = await backend.find(record.job, record.job.attempt)
+        except (BackendUnavailable, InvalidRequest, TimeoutError):
+            self._withdraw.add(uid)
+            self.settle(uid)
+            return False
+        if handle is None:
+            return True
+        await self._handed_over(record, backend, handle)
+        self.settle(uid)
+        return False
+
+    def settle(self, uid: str) -> None:
+        """The withdrawal of a job is over, one way or the other."""
+        self._taken.discard(uid)
+
+    async def _finish_withdrawal(self, uid: str) -> None:
+        record = await self._store.job_by_uid(uid)
+        if record.job.ended or record.handle is not None:
+            self._withdraw.discard(uid)
+        elif await self.withdraw(record):
+            try:
+                await self._store.append(uid, [JobCancelled()], urgent=True)
+                self._withdraw.discard(uid)
+            finally:
+                self.settle(uid)
+
+    async def _down(self, lane: str, known: _Lane, reason: str) -> None:
+        """The backend can't take jobs: wait longer each time; after the set time its jobs fail."""
+        now = self._clock.monotonic()
+        known.down_since = now if known.down_since is None else known.down_since
+        known.retry_at = now + known.retry_after
+        known.retry_after = min(known.retry_after * 2, _LAST_RETRY)
+        if self._reasons.get(lane) != reason:
+            log.warning("jobs wait for their backend", lane=lane, reason=reason)
+        self._reasons[lane] = reason
+        if now - known.down_since >= self._settings.backend_down_seconds:
+            for record in await self._store.waiting(lane, self._clock.now(), self._settings.submit_concurrency):
+                await self._fail(record.job.uid, Reason.BACKEND_UNAVAILABLE, reason)
+
+    async def _fail(self, uid: str, reason: Reason, explanation: str) -> None:
+        record = await self._store.job_by_uid(uid)
+        if record.job.status is Status.QUEUED:
+            await self._store.append(uid, [JobFailed(reason=reason, explanation=explanation)], urgent=True)
+
+
+def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str | None:
+    """Why a job can't start with what is free; None takes it off `free`."""
+    for name, count in spec.needs.items():
+        have = free[name] - in_flight[name]
+        if count > have:
+            place = "GPU" if name == "gpu" else name.upper() + " job slot"
+            return f"waits for {count} {place}{'s' if count > 1 else ''}, {max(have, 0)} free"
+    return None
+
+
+def _for_run(secrets: dict[str, str]) -> dict[str, object]:
+    """What a run is handed of a job's secrets (contract trainer.md, 6)."""
+    prefix = "extra_parameters.env."
+    return {
+        "values": {path: value for path, value in secrets.items() if not path.startswith(prefix)},
+        "env": {path.removeprefix(prefix): value for path, value in secrets.items() if path.startswith(prefix)},
+        "job_token": None,
+    }

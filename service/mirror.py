@@ -1,0 +1,218 @@
+"""Keeps `train.log`, `metrics.jsonl` and `events.jsonl` in the log folder of a job's document (train.md, 2)."""
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import structlog
+from attrs import define
+
+from common.errors import NotFound
+from common.folder import JobFolder, write_whole
+from common.settings import Settings
+from service.logs import View
+from service.masker import Masker
+from service.mirror_files import Kept, append, copy_log, load
+from service.store.base import Store, StoredEvent
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 500
+_COPIES = 4
+_LONGEST_WAIT = 60.0
+_GIVE_UP_SECONDS = 3600.0
+
+
+@define
+class _Watched:
+    """A job whose log folder is kept. `waits`: it is in the queue or being copied."""
+
+    uid: str
+    job_id: str
+    folder: Path
+    registered: bool = False
+    waits: bool = False
+    ended: bool = False
+    kept: Kept | None = None
+    view: View | None = None
+    newest: int = -1
+    failures: int = 0
+    failing_since: float = 0.0
+    not_before: float = 0.0
+    renewed: int = 0
+
+
+class Mirror:
+    """A side task that ends only by cancellation.
+
+    Which folders are kept is noted in `<data>/mirrors`, so that a folder is completed also when the service was killed
+    between a job's end and the last copy. Files are written in threads of its own: a folder on a file system that hangs
+    holds up other copies at most, never the service.
+    """
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._register = settings.data_dir / "mirrors"
+        self._watched: dict[str, _Watched] = {}
+        self._queue: asyncio.Queue[_Watched] = asyncio.Queue()
+        self._threads = ThreadPoolExecutor(_COPIES, thread_name_prefix="mirror")
+
+    def watch(self, uid: str, job_id: str, folder: Path) -> None:
+        """Keep `folder` from now on; may be called again for the same job, also after `finish`."""
+        job = self._watched.get(uid)
+        if job is None or job.folder != folder:
+            job = self._watched[uid] = _Watched(uid, job_id, folder)
+        job.ended, job.view = False, None
+        job.renewed += 1
+        self._enqueue(job)
+
+    def finish(self, uid: str) -> None:
+        """The job has ended: complete its folder, then forget it. Returns at once."""
+        job = self._watched.get(uid)
+        if job is not None:
+            job.ended = True
+            job.renewed += 1
+            self._enqueue(job)
+
+    @property
+    def unfinished(self) -> int:
+        """How many folders are still kept."""
+        return len(self._watched)
+
+    async def run(self) -> None:
+        """Copy until cancelled."""
+        copiers = [asyncio.create_task(self._copier(), name=f"mirror-{n}") for n in range(_COPIES)]
+        try:
+            await self._take_up()
+            while True:
+                await asyncio.sleep(self._settings.mirror_seconds)
+                for job in list(self._watched.values()):
+                    self._enqueue(job)
+        finally:
+            for copier in copiers:
+                copier.cancel()
+            await asyncio.gather(*copiers, return_exceptions=True)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _take_up(self) -> None:
+        """What an earlier service left unfinished; whether it ended meanwhile says the store."""
+        try:
+            notes = await self._thread(_read_notes, self._register)
+            for uid, note in notes.items():
+                if uid not in self._watched:
+                    await self._take_up_one(_Watched(uid, note["job_id"], Path(note["folder"]), registered=True))
+        except Exception:
+            log.exception("mirror: the notes of an earlier run can't be read")
+
+    async def _take_up_one(self, job: _Watched) -> None:
+        try:
+            job.ended = (await self._store.job_by_uid(job.uid)).job.ended
+        except NotFound:
+            await self._forget(job)
+        else:
+            if self._watched.setdefault(job.uid, job) is job:
+                self._enqueue(job)
+
+    def _enqueue(self, job: _Watched) -> None:
+        if not job.waits and time.monotonic() >= job.not_before:
+            job.waits = True
+            self._queue.put_nowait(job)
+
+    async def _copier(self) -> None:
+        while True:
+            job = await self._queue.get()
+            renewed = job.renewed
+            try:
+                await self._copy(job)
+                job.failures, job.not_before = 0, 0.0
+                if job.ended and job.renewed == renewed:
+                    await self._forget(job)
+            except NotFound:  # purged, and its secrets with it: without them nothing can be masked
+                await self._forget(job)
+            except Exception as e:
+                await self._failed(job, e)
+            finally:
+                job.waits = False
+            if job.renewed != renewed and self._watched.get(job.uid) is job:
+                self._enqueue(job)
+
+    async def _failed(self, job: _Watched, error: Exception) -> None:
+        """Say it with the job's id, and try again later; a job that has ended is given up after an hour."""
+        now = time.monotonic()
+        job.failing_since = job.failing_since if job.failures else now
+        job.failures += 1
+        job.kept = None
+        wait = min(self._settings.mirror_seconds * 2.0 ** min(job.failures - 1, 10), _LONGEST_WAIT)
+        job.not_before = now + wait
+        given_up = job.ended and now - job.failing_since > _GIVE_UP_SECONDS
+        log.warning(
+            "mirror: the log folder can't be written" + ("; given up" if given_up else ""),
+            job_id=job.job_id,
+            folder=str(job.folder),
+            error=f"{type(error).__name__}: {error}",
+            next_try_in=None if given_up else round(wait, 1),
+        )
+        if given_up:
+            await self._forget(job)
+
+    async def _copy(self, job: _Watched) -> None:
+        """One pass: new events and metrics, then what the log has grown by."""
+        ended = job.ended
+        if not job.registered:
+            await self._thread(_write_note, self._register, job)
+            job.registered = True
+        if job.view is None:
+            await self._store.job_by_uid(job.uid)
+            job.view = View(masker=Masker((await self._store.secrets(job.uid)).values()))
+        if job.kept is None:
+            job.kept, job.newest = await self._thread(load, job.folder, job.uid), -1
+        _, newest = await self._store.event_bounds()
+        if newest != job.newest or ended:
+            await self._copy_events(job)
+            job.newest = newest
+        source = JobFolder(self._settings.jobs_dir / job.job_id).log
+        limit = self._settings.max_train_log_bytes
+        job.kept = await self._thread(copy_log, source, job.folder, job.kept, job.view, limit, ended)
+
+    async def _copy_events(self, job: _Watched) -> None:
+        assert job.kept is not None
+        while events := await self._store.events(job.uid, job.kept.event_id, _PAGE):
+            lines = "".join(f"{event.text}\n" for event in events).encode()
+            metrics = "".join(_metric(event) for event in events if event.type == "job.progress").encode()
+            job.kept = await self._thread(append, job.folder, job.kept, lines, metrics, events[-1].id)
+            if len(events) < _PAGE:
+                return
+
+    async def _forget(self, job: _Watched) -> None:
+        if self._watched.get(job.uid) is job:
+            del self._watched[job.uid]
+        try:
+            await self._thread((self._register / job.uid).unlink, True)
+        except OSError as e:
+            log.warning("mirror: a note can't be removed", job_id=job.job_id, error=str(e))
+
+    async def _thread(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _metric(event: StoredEvent) -> str:
+    """A line of `metrics.jsonl`."""
+    served = json.loads(event.text)
+    line = {**served["data"], "time": served["time"], "attempt": served["attempt"]}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _write_note(register: Path, job: _Watched) -> None:
+    register.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_whole(register / job.uid, json.dumps({"job_id": job.job_id, "folder": str(job.folder)}).encode())
+
+
+def _read_notes(register: Path) -> dict[str, dict[str, str]]:
+    """The notes by uid; a note is whole or absent, and hidden files are notes that a kill left half written."""
+    if not register.is_dir():
+        return {}
+    return {p.name: json.loads(p.read_bytes()) for p in register.iterdir() if not p.name.startswith(".")}

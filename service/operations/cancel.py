@@ -1,0 +1,49 @@
+"""End a job that has not ended."""
+
+from common.errors import Conflict
+from common.event import JobCancelled, JobPhase
+from common.job import Phase, Status, Wish
+from service.parts import Parts
+from service.store.base import Changes, JobRecord, Scope
+
+_TRIES = 10
+
+
+async def cancel(parts: Parts, job_id: str, scope: Scope, *, repeatable: bool) -> tuple[JobRecord, bool]:
+    """The job after the wish is stored, and whether there is something to end.
+
+    `repeatable`: a job that is cancelled already is no conflict. Raises `NotFound`, and `Conflict` for an ended job.
+    """
+    for _ in range(_TRIES):
+        record = await parts.store.job(job_id, scope)
+        if record.job.ended:
+            if repeatable and record.job.status is Status.CANCELLED:
+                return record, False
+            raise Conflict(f"job {job_id!r} is {record.job.status} already; there is nothing to end")
+        if record.wanted is Wish.CANCEL:
+            return record, True
+        if await _wish(parts, record):
+            return await parts.store.job(job_id, scope), True
+    raise Conflict(f"job {job_id!r} changes too fast; send the request again")
+
+
+async def _wish(parts: Parts, record: JobRecord) -> bool:
+    """Store the wish and act on it; False when the job moved on meanwhile."""
+    uid = record.job.uid
+    stored = Changes(wanted=Wish.CANCEL)
+    queued = record.job.status is Status.QUEUED and record.handle is None
+    if queued and await parts.dispatch.withdraw(record):
+        try:
+            await parts.store.append(uid, [JobCancelled()], changes=stored, if_version=record.version, urgent=True)
+        except Conflict:
+            return False
+        finally:
+            parts.dispatch.settle(uid)
+        return True
+    try:
+        body = JobPhase(phase=Phase.STOPPING)
+        await parts.store.append(uid, [body], changes=stored, if_version=record.version, urgent=True)
+    except Conflict:
+        return False
+    await parts.watch.cancel(uid)
+    return True

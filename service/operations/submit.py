@@ -1,0 +1,99 @@
+"""Accept a job, durably."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from common.clock import new_id
+from common.errors import Conflict, RateLimited, StorageFull
+from common.event import LIFECYCLE
+from common.job import Status
+from common.storage import checkpoint_owner
+from schemas.train import TrainRequest
+from service.operations.accept import Accepted, accept
+from service.parts import Parts
+from service.specs import write_spec
+from service.store.base import JobRecord, NewJob
+
+log = structlog.get_logger(__name__)
+
+
+async def submit(parts: Parts, posted: object, *, strict: bool = False) -> tuple[JobRecord, bool]:
+    """The accepted job and whether it is new; the same document again gives the job that exists.
+
+    Raises `InvalidRequest`, `Conflict`, `StorageFull`, `RateLimited`, `Unavailable`.
+    """
+    accepted = accept(parts, posted, strict=strict)
+    await _room(parts)
+    uid = new_id()
+    foreign = await asyncio.to_thread(_foreign, accepted) if accepted.spec.output else None
+    if foreign is not None and await _known(parts, accepted) is None:
+        raise Conflict(
+            f"artifacts.output_uri: {foreign} is a checkpoint of another job; choose another folder or another job_id"
+        )
+    request = accepted.request
+    record, fresh = await parts.store.add_job(
+        NewJob(
+            uid=uid,
+            job_id=request.job_id,
+            backend=accepted.backend,
+            priority=request.priority,
+            lane=f"{accepted.backend}/{accepted.spec.lane}",
+            labels=request.labels,
+            document=_dumps(accepted.document),
+            fingerprint=accepted.fingerprint,
+            spec=write_spec(accepted.spec),
+            warnings=_dumps([warning.to_json() for warning in accepted.warnings]),
+            hooks=hooks(request),
+            secrets=accepted.secrets,
+        )
+    )
+    if fresh:
+        parts.metrics.submitted.inc()
+        log.info("job accepted", job_id=request.job_id, backend=accepted.backend)
+    return record, fresh
+
+
+def hooks(request: TrainRequest) -> dict[str, Sequence[str]]:
+    """The event types for each of a job's own targets; two equal URLs are one target."""
+    webhook, stream = request.callbacks.webhook_url, request.artifacts.status_stream_url
+    types = sorted(LIFECYCLE)
+    if "callbacks.event_filter" in request.asked:
+        types = [f"job.{name}" for name in request.callbacks.event_filter]
+    found: dict[str, Sequence[str]] = {}
+    if webhook is not None:
+        found["webhook"] = types
+    if stream is not None and stream != webhook:
+        found["stream"] = types
+    return found
+
+
+async def _room(parts: Parts) -> None:
+    """Refuse what there is no room for. Both numbers are looked at once a second at most."""
+    free = await parts.free_bytes()
+    if free < parts.settings.min_free_bytes:
+        raise StorageFull(
+            f"{free >> 20} MiB are free under {parts.settings.data_dir}, {parts.settings.min_free_bytes >> 20} MiB "
+            "are kept free; make room or lower TRAINYARD_MIN_FREE_BYTES"
+        )
+    queued = (await parts.counts()).jobs.get(Status.QUEUED, 0)
+    if queued >= parts.settings.max_queued_jobs:
+        raise RateLimited(f"{queued} jobs are queued, the limit is {parts.settings.max_queued_jobs}", retry_after=30)
+
+
+async def _known(parts: Parts, accepted: Accepted) -> JobRecord | None:
+    """The job of the same document, if it was accepted before."""
+    return await parts.store.same(accepted.request.job_id, accepted.fingerprint)
+
+
+def _foreign(accepted: Accepted) -> str | None:
+    """A checkpoint under the output folder, whose job can't be this new one."""
+    assert accepted.spec.output is not None
+    return checkpoint_owner(Path(accepted.spec.output))
+
+
+def _dumps(value: Mapping[str, object] | list[dict[str, str]]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

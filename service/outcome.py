@@ -1,0 +1,36 @@
+"""What the end of a run means for its job (contract trainer.md, 4): pure."""
+
+from common.backend import RunEnded
+from common.event import Body, JobCancelled, JobFailed, JobSucceeded
+from common.exits import EXPLANATIONS, REASONS, Exit
+from common.job import Reason, Wish
+
+
+def outcome(ended: RunEnded, wanted: Wish, engine: str) -> Body:
+    """The end that is told. A run that finished before it saw the wish has succeeded."""
+    if ended.code == Exit.DONE and ended.reason is None:
+        return JobSucceeded(step=ended.step, final_uri=ended.final_uri)
+    if wanted is Wish.CANCEL:
+        return JobCancelled(step=ended.step)
+    if ended.reason is Reason.CANCELLED_OUTSIDE:
+        return JobCancelled(reason=ended.reason, step=ended.step)
+    reason = ended.reason or _reason(ended, engine)
+    ours = engine != "command" and ended.code is not None
+    explanation = ended.explanation or (EXPLANATIONS.get(ended.code) if ours and ended.code is not None else None)
+    return JobFailed(
+        reason=reason,
+        exit_code=ended.code,
+        signal=ended.signal,
+        log_tail=ended.log_tail,
+        explanation=explanation if reason is not Reason.TIME_LIMIT else "past resources.max_duration_minutes",
+    )
+
+
+def _reason(ended: RunEnded, engine: str) -> Reason:
+    if ended.signal is not None:
+        return Reason.KILLED
+    if ended.code is None:
+        return Reason.LOST
+    if ended.code in (Exit.STOPPED_SAVED, Exit.STOPPED_UNSAVED):
+        return Reason.KILLED
+    return REASONS.get(ended.code, Reason.EXIT_CODE) if engine != "command" else Reason.EXIT_CODE

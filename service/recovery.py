@@ -1,0 +1,41 @@
+"""After a restart: adopt what runs, and finish what was wished for (DESIGN, "Order at start")."""
+
+import structlog
+
+from common.errors import InvalidRequest
+from common.job import Wish
+from service.dispatch import Dispatch
+from service.store.base import JobRecord, Store
+from service.watch import Watch
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 1000
+
+
+async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
+    """Start the watchers of every job that a backend has; waits for no backend."""
+    to_withdraw: set[str] = set()
+    adopted, after = 0, 0
+    while page := await store.live_jobs(after, _PAGE):
+        after = page[-1].seq
+        for record in page:
+            if record.handle is not None:
+                adopted += _adopt(record, watch)
+                if record.wanted is Wish.CANCEL:
+                    watch.cancel_soon(record.job.uid)
+            elif record.wanted is Wish.CANCEL:
+                to_withdraw.add(record.job.uid)
+    dispatch.begin(await store.last_accepted(), to_withdraw)
+    if adopted:
+        log.info("running jobs adopted", jobs=adopted)
+
+
+def _adopt(record: JobRecord, watch: Watch) -> int:
+    assert record.handle is not None
+    try:
+        watch.begin(record, record.handle)
+    except InvalidRequest as e:
+        log.error("a live job's backend can't be used", job_id=record.job.job_id, error=e.message)
+        return 0
+    return 1

@@ -1,0 +1,78 @@
+-- name: insert_job
+-- A new job with the state that its first event gives it.
+INSERT INTO jobs (uid, job_id, owner, tenant, backend, status, phase, attempt, priority, lane, created_at,
+                  last_event_id, last_sequence, last_time, labels, document, fingerprint, spec, warnings, hooks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_label
+-- One label of a job, for filters.
+INSERT INTO labels (job_uid, key, value) VALUES (?, ?, ?)
+
+-- name: insert_secrets
+-- The sealed secrets of a job.
+INSERT INTO secrets (job_uid, sealed) VALUES (?, ?)
+
+-- name: same_name
+-- The job that has this id in any case, if there is one.
+SELECT uid, job_id, fingerprint FROM jobs WHERE job_id = ?
+
+-- name: folded
+-- What fold needs of a row, and what an append decides by.
+SELECT uid, job_id, backend, priority, labels, backend_job_id, status, phase, reason, attempt, progress, created_at,
+       started_at, ended_at, last_event_id, last_sequence, last_time, version, detail, not_before, hooks
+FROM jobs WHERE uid = ?
+
+-- name: update_job
+-- Write a fold back; a wish or handle given as NULL stays as it is, and a new attempt has no handle.
+UPDATE jobs SET backend = ?, backend_job_id = ?, status = ?, phase = ?, reason = ?, attempt = ?, progress = ?,
+       started_at = ?, ended_at = ?, last_event_id = ?, last_sequence = ?, last_time = ?, version = version + 1,
+       wanted = COALESCE(?, wanted), handle = CASE WHEN ? THEN NULL ELSE COALESCE(?, handle) END,
+       not_before = ?, detail = ?
+WHERE uid = ?
+
+-- name: set_detail
+-- The one column that changes without an event.
+UPDATE jobs SET detail = ? WHERE uid = ? AND detail IS NOT ?
+
+-- name: by_name
+-- A job by the caller's id, exact in case, within a scope.
+SELECT * FROM jobs
+WHERE job_id = :job_id AND job_id = :job_id COLLATE BINARY
+  AND (:owner IS NULL OR owner = :owner) AND (:tenant IS NULL OR tenant = :tenant)
+
+-- name: by_uid
+-- A job by its own id.
+SELECT * FROM jobs WHERE uid = ?
+
+-- name: live
+-- Queued and running jobs in order of acceptance.
+SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('queued', 'running') AND seq > ? ORDER BY seq LIMIT ?
+
+-- name: lanes
+-- The lanes with jobs that no backend took yet, by hopping through the index.
+WITH RECURSIVE hop (lane) AS (
+    SELECT MIN(lane) FROM jobs WHERE status = 'queued' AND handle IS NULL
+    UNION ALL
+    SELECT (SELECT MIN(lane) FROM jobs WHERE status = 'queued' AND handle IS NULL AND lane > hop.lane)
+    FROM hop WHERE hop.lane IS NOT NULL
+)
+SELECT lane FROM hop WHERE lane IS NOT NULL
+
+-- name: waiting
+-- The first jobs of a lane that may start now.
+SELECT * FROM jobs INDEXED BY jobs_waiting
+WHERE status = 'queued' AND handle IS NULL AND lane = ? AND phase IS NOT 'paused' AND wanted = 'run'
+  AND (not_before IS NULL OR not_before <= ?)
+ORDER BY priority DESC, seq LIMIT ?
+
+-- name: secrets
+-- The sealed secrets of a job.
+SELECT sealed FROM secrets WHERE job_uid = ?
+
+-- name: last_accepted
+-- The newest job's place in the order of acceptance.
+SELECT COALESCE(MAX(seq), 0) FROM jobs
+
+-- name: count_jobs
+-- Jobs by status.
+SELECT status, COUNT(*) FROM jobs GROUP BY status

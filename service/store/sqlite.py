@@ -1,0 +1,291 @@
+"""The store in SQLite: one writing thread, a few reading connections (DESIGN, Store)."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from common.backend import Cursor
+from common.clock import Clock
+from common.errors import NotFound, StartError
+from common.event import Body
+from common.job import Job
+from common.secret import SecretBox
+from service.store import deliveries, events, jobs
+from service.store.base import (
+    EVERYTHING,
+    Attempted,
+    Changes,
+    Counts,
+    Delivery,
+    Filters,
+    JobRecord,
+    NewJob,
+    Publish,
+    Scope,
+    Store,
+    StoredEvent,
+)
+from service.store.jobs import Appending
+from service.store.queries import migrations
+from service.store.writer import Writer
+
+APPLICATION_ID = 0x54594152  # "TYAR"
+_READERS = 4
+_BUSY_SECONDS = 5.0
+_JOURNAL_BYTES = 64 << 20
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with this project's settings; autocommit, so that transactions are written out."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+    _configure(connection.execute)
+    return connection
+
+
+def _configure(execute: Callable[[str], Any]) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "wal_autocheckpoint = 1000",
+        f"journal_size_limit = {_JOURNAL_BYTES}",
+        "mmap_size = 0",
+        "temp_store = MEMORY",
+    ):
+        execute(f"PRAGMA {pragma}")
+
+
+def migrate(path: Path) -> None:
+    """Bring the database to the newest version. Raises `StartError` for one that is not ours or is newer."""
+    fresh = not path.exists()
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
+    try:
+        if fresh:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        _configure(connection.execute)
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise StartError(f"{path} is a database of another program; choose another --data-dir")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        steps = migrations()
+        if version > len(steps):
+            raise StartError(
+                f"{path} is of a newer Trainyard (schema {version}, this one knows {len(steps)});"
+                " upgrade Trainyard or choose another --data-dir"
+            )
+        for number, script in enumerate(steps[version:], version + 1):
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+    except sqlite3.DatabaseError as e:
+        raise StartError(f"{path} can't be opened as a database: {e}") from e
+    finally:
+        connection.close()
+
+
+class SqliteStore(Store):
+    """See `Store`. Make it by `open_store`."""
+
+    def __init__(
+        self,
+        path: Path,
+        writer: Writer,
+        readers: Sequence[aiosqlite.Connection],
+        box: SecretBox,
+        how: Appending,
+    ) -> None:
+        self._path = path
+        self._writer = writer
+        self._all_readers = readers
+        self._readers: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        for reader in readers:
+            self._readers.put_nowait(reader)
+        self._box = box
+        self._how = how
+
+    @property
+    def writes_waiting(self) -> int:
+        return self._writer.waiting
+
+    @property
+    def fatal(self) -> BaseException | None:
+        return self._writer.fatal
+
+    # Jobs
+
+    async def add_job(self, new: NewJob) -> tuple[JobRecord, bool]:
+        record: JobRecord | str = await self._writer.do(
+            lambda connection, out: jobs.add(connection, out, new, self._box, self._how), urgent=True
+        )
+        return (await self.job_by_uid(record), False) if isinstance(record, str) else (record, True)
+
+    async def same(self, job_id: str, fingerprint: str) -> JobRecord | None:
+        try:
+            record = await self.job(job_id)
+        except NotFound:
+            return None
+        return record if record.fingerprint == fingerprint else None
+
+    async def append(
+        self,
+        uid: str,
+        bodies: Sequence[Body],
+        *,
+        attempt: int | None = None,
+        cursor: Cursor | None = None,
+        changes: Changes | None = None,
+        if_version: int | None = None,
+        urgent: bool = False,
+    ) -> Job:
+        def work(connection: sqlite3.Connection, out: list[StoredEvent]) -> Job:
+            return jobs.append(
+                connection,
+                out,
+                uid,
+                bodies,
+                attempt=attempt,
+                cursor=cursor,
+                changes=changes or Changes(),
+                if_version=if_version,
+                how=self._how,
+            )
+
+        job: Job = await self._writer.do(work, urgent=urgent)
+        return job
+
+    async def set_detail(self, uid: str, detail: str | None) -> None:
+        await self._writer.do(
+            lambda connection, _: connection.execute(jobs.SQL["set_detail"], (detail, uid, detail)).rowcount
+        )
+
+    async def job(self, job_id: str, scope: Scope = EVERYTHING) -> JobRecord:
+        values = {"job_id": job_id, "owner": scope.owner, "tenant": scope.tenant}
+        rows = await self._read(jobs.SQL["by_name"], values)
+        if not rows:
+            raise NotFound(f"there is no job {job_id!r}")
+        return jobs.record(rows[0])
+
+    async def job_by_uid(self, uid: str) -> JobRecord:
+        rows = await self._read(jobs.SQL["by_uid"], (uid,))
+        if not rows:
+            raise NotFound(f"there is no job with uid {uid!r}")
+        return jobs.record(rows[0])
+
+    async def jobs(self, scope: Scope, filters: Filters, before: int | None, limit: int) -> list[JobRecord]:
+        query, values = jobs.listing(scope, filters, before, limit)
+        return [jobs.record(row) for row in await self._read(query, values)]
+
+    async def live_jobs(self, after: int, limit: int) -> list[JobRecord]:
+        return [jobs.record(row) for row in await self._read(jobs.SQL["live"], (after, limit))]
+
+    async def last_accepted(self) -> int:
+        (row,) = await self._read(jobs.SQL["last_accepted"])
+        return int(row[0])
+
+    async def lanes(self) -> list[str]:
+        return [row[0] for row in await self._read(jobs.SQL["lanes"])]
+
+    async def waiting(self, lane: str, now: float, limit: int) -> list[JobRecord]:
+        return [jobs.record(row) for row in await self._read(jobs.SQL["waiting"], (lane, now, limit))]
+
+    async def secrets(self, uid: str) -> dict[str, str]:
+        rows = await self._read(jobs.SQL["secrets"], (uid,))
+        return self._box.open(uid, rows[0][0]) if rows else {}
+
+    # Events
+
+    async def events(self, uid: str | None, after: int, limit: int) -> list[StoredEvent]:
+        if uid is None:
+            rows = await self._read(events.SQL["of_all"], (after, limit))
+        else:
+            rows = await self._read(events.SQL["of_job"], (uid, after, limit))
+        return [events.stored(*row) for row in rows]
+
+    async def event_bounds(self) -> tuple[int, int]:
+        (row,) = await self._read(events.SQL["bounds"])
+        return row[0], row[1]
+
+    async def checkpoints(self, uid: str) -> list[str]:
+        rows = await self._read(events.SQL["checkpoints"], (uid,))
+        return [events.served(row[0], row[1]) for row in rows]
+
+    async def metrics(self, uid: str, after: int, limit: int) -> list[str]:
+        return [row[0] for row in await self._read(events.SQL["metrics"], (uid, after, limit))]
+
+    async def cursor(self, uid: str, attempt: int) -> Cursor | None:
+        rows = await self._read(events.SQL["cursor"], (uid, attempt))
+        return Cursor(file=rows[0][0], n=rows[0][1], offset=rows[0][2]) if rows else None
+
+    # Deliveries
+
+    async def due_deliveries(self, now: float, limit: int) -> list[Delivery]:
+        return [deliveries.due(tuple(row)) for row in await self._read(deliveries.SQL["due"], (now, limit))]
+
+    async def next_delivery(self) -> float | None:
+        (row,) = await self._read(deliveries.SQL["next"])
+        return None if row[0] is None else float(row[0])
+
+    async def delivery_tried(self, delivery: Delivery, result: Attempted) -> None:
+        await self._writer.do(lambda connection, _: deliveries.tried(connection, delivery, result))
+
+    # The rest
+
+    async def counts(self) -> Counts:
+        by_status = await self._read(jobs.SQL["count_jobs"])
+        by_state = await self._read(deliveries.SQL["count_deliveries"])
+        _, newest = await self.event_bounds()
+        return Counts(
+            jobs={row[0]: row[1] for row in by_status}, events=newest, deliveries={row[0]: row[1] for row in by_state}
+        )
+
+    async def check(self) -> None:
+        if self._writer.fatal is not None:
+            raise self._writer.fatal
+        await self._writer.do(lambda connection, _: connection.execute("SELECT 1").fetchone(), urgent=True)
+        await self._read("SELECT 1")
+
+    async def close(self) -> None:
+        await self._writer.close()
+        for reader in self._all_readers:
+            await reader.close()
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[aiosqlite.Connection]:
+        reader = await self._readers.get()
+        try:
+            yield reader
+        finally:
+            self._readers.put_nowait(reader)
+
+    async def _read(self, query: str, values: Any = ()) -> list[Any]:
+        """All rows at once: no read transaction stays open over an await on a socket."""
+        async with self._reader() as reader:
+            return list(await reader.execute_fetchall(query, values))
+
+
+async def open_store(
+    path: Path,
+    box: SecretBox,
+    clock: Clock,
+    publish: Publish,
+    *,
+    writer_queue: int,
+    event_bytes: int,
+    on_fatal: Callable[[], None],
+) -> SqliteStore:
+    """Migrate and open. `publish` gets committed events, in the order of their ids, on the loop."""
+    await asyncio.to_thread(migrate, path)
+    readers = []
+    for _ in range(_READERS):
+        reader = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
+        reader.row_factory = sqlite3.Row
+        await reader.execute("PRAGMA query_only = ON")
+        await reader.execute("PRAGMA mmap_size = 0")
+        readers.append(reader)
+    writer = Writer(lambda: connect(path), publish, writer_queue, on_fatal)
+    writer.start()
+    return SqliteStore(path, writer, readers, box, Appending(clock=clock, event_bytes=event_bytes))

@@ -1,0 +1,110 @@
+"""What many tests need: the usage guide's document, the service in this process, and the service as a process."""
+
+import copy
+import json
+import os
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from common.settings import Settings
+from service.app import make_app
+from service.parts import Parts, open_parts
+from tests.server import Server
+
+DATA = Path(__file__).parent / "data"
+Document = dict[str, Any]
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """In CI a skipped test is a failed one: what it needs must be there."""
+    if (
+        os.environ.get("TRAINYARD_CI")
+        and call.excinfo is not None
+        and call.excinfo.errisinstance(pytest.skip.Exception)
+    ):
+        pytest.fail(f"skipped in CI: {call.excinfo.value}")
+
+
+@pytest.fixture(scope="session")
+def _usage_guide() -> Document:
+    return json.loads((DATA / "usage_guide.json").read_text())
+
+
+@pytest.fixture
+def guide(_usage_guide: Document) -> Document:
+    """The usage guide's document, verbatim."""
+    return copy.deepcopy(_usage_guide)
+
+
+@pytest.fixture
+def document() -> Callable[..., Document]:
+    """A small valid document for the simulated backend; keywords go into `extra_parameters`."""
+
+    def make(job_id: str = "job-1", **extra: object) -> Document:
+        return {
+            "job_id": job_id,
+            "backend": "simulated",
+            "base_model": {"provider": "huggingface", "model_name": "meta-llama/Llama-2-7b"},
+            "datasets": [{"source": "s3://bucket/data.jsonl", "format": "jsonl"}],
+            "artifacts": {"log_uri": "s3://bucket/logs/", "output_uri": "s3://bucket/results/"},
+            "extra_parameters": {"duration_seconds": 0.2, "steps": 4, **extra},
+        }
+
+    return make
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings that wait for nothing."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        poll_seconds=0.02,
+        grace_seconds=1.0,
+        lost_seconds=0.5,
+        min_free_bytes=0,
+        stop_seconds=2.0,
+        mirror_seconds=0.1,
+        webhook_first_retry_seconds=0.05,
+    )
+
+
+@pytest.fixture
+async def opened(settings: Settings) -> AsyncIterator[Callable[..., Any]]:
+    """Opens the parts of a service on a data directory; may be called again after `close`, as a restart would."""
+    async with AsyncExitStack() as stack:
+
+        async def open_(with_settings: Settings = settings) -> Parts:
+            with_settings.data_dir.mkdir(exist_ok=True)
+
+            def fatal() -> None:
+                pytest.fail("the service called itself broken")
+
+            return await stack.enter_async_context(open_parts(with_settings, fatal))
+
+        yield open_
+
+
+@pytest.fixture
+async def parts(opened: Callable[..., Any]) -> Parts:
+    return await opened()
+
+
+@pytest.fixture
+async def client(parts: Parts) -> AsyncIterator[TestClient]:
+    """A client of the service in this process."""
+    async with TestClient(TestServer(make_app(parts))) as made:
+        yield made
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """The service as a process of its own, not started yet."""
+    made = Server(tmp_path / "data")
+    yield made
+    made.end()
