@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path

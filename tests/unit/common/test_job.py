@@ -1,5 +1,7 @@
 """The state table and the fold (contract train.md, 4)."""
 
+import itertools
+
 import attrs
 import pytest
 from hypothesis import given
@@ -58,9 +60,9 @@ def test_whatever_is_tried_the_log_that_results_keeps_every_promise(kinds: list[
         assert (job.ended_at is not None) == job.ended
     assert job == fold_all(FRESH, log)
     assert [event.sequence for event in log] == list(range(1, len(log) + 1))
-    assert all(a.attempt <= b.attempt for a, b in zip(log, log[1:], strict=False))
+    assert all(a.attempt <= b.attempt for a, b in itertools.pairwise(log))
     assert log == [] or log[0].type == "job.queued"
-    for before, then in zip(log, log[1:], strict=False):
+    for before, then in itertools.pairwise(log):
         assert before.status not in ENDS or then.type == "job.queued"
 
 
