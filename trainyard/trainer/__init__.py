@@ -1,0 +1,1 @@
+"""The program that runs a job: `python -m trainyard.trainer JOBDIR` (docs/TRAINER.md)."""

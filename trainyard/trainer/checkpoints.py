@@ -1,0 +1,209 @@
+"""Checkpoints: written aside, flushed, fenced, renamed (docs/TRAINER.md, "Checkpoints")."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from common.folder import FORMAT, Pair
+from trainyard.trainer.failures import ConfigError, DiskFull
+
+RECORD = "checkpoint.json"
+_SPARE_BYTES = 64 * 1024 * 1024
+log = logging.getLogger("trainyard.trainer")
+
+
+@frozen
+class Checkpoint:
+    """A complete checkpoint; `record` is its `checkpoint.json`."""
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.record["step"])
+
+    @property
+    def bytes(self) -> int:
+        return sum(int(size) for size, _ in self.record["files"].values())
+
+
+@frozen
+class Checkpoints:
+    """The checkpoints of one job under its output folder, as one attempt sees and writes them."""
+
+    output: Path
+    uid: str
+    pair: Pair
+    check_fence: Callable[[], None]
+
+    @property
+    def folder(self) -> Path:
+        return self.output / "checkpoints"
+
+    def claim(self) -> None:
+        """Make the folder, clear what older attempts left half-done; `ConfigError` when it is another job's."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"artifacts.output_uri: {self.folder} can't be made: {e.strerror}") from e
+        for path in (self.output / "manifest.json", *self.folder.glob(f"*/{RECORD}")):
+            owner = (read_json(path) or {}).get("uid", self.uid)
+            if owner != self.uid:
+                raise ConfigError(
+                    f"artifacts.output_uri: {self.output} holds the work of another job ({path.name} of {owner}); "
+                    "give a folder of its own"
+                )
+        for left in (*self.folder.glob("step-*.*"), *self.output.glob("final.*")):
+            author = _left_by(left)
+            if author is not None and author < self.pair:
+                shutil.rmtree(left, ignore_errors=True)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest complete checkpoint whose files are what they were; damaged ones are passed over and named."""
+        for path in self._steps():
+            problem = damage(path, self.uid)
+            if problem is None:
+                return Checkpoint(path, read_json(path / RECORD) or {})
+            log.warning("%s is passed over: %s", path, problem)
+        return None
+
+    def save(self, step: int, needed: int, write: Callable[[Path], Mapping[str, Any]]) -> Checkpoint:
+        """Write a checkpoint of `step`: `write` fills the folder it is given and returns the record's own fields.
+
+        Raises `DiskFull` before anything is written when less than `needed` bytes are free, `Fenced` before the rename.
+        """
+        self.check_room(needed)
+        aside = self.folder / f"step-{step}.tmp-{self.pair}"
+        try:
+            fresh(aside)
+            state = write(aside)
+            files = {name: [size, digest] for name, size, digest in listing(aside)}
+            record = {
+                "format": FORMAT,
+                "uid": self.uid,
+                "attempt": str(self.pair),
+                "step": step,
+                **state,
+                "files": files,
+            }
+            (aside / RECORD).write_text(json.dumps(record))
+            path = publish(aside, self.folder / f"step-{step}", self.pair, self.check_fence)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return Checkpoint(path, record)
+
+    def check_room(self, needed: int) -> None:
+        """Raises `DiskFull` when the output folder's disk has less than `needed` bytes and a little to spare."""
+        free = shutil.disk_usage(self.output).free
+        if free < needed + _SPARE_BYTES:
+            raise DiskFull(
+                f"{self.output}: a checkpoint needs {needed + _SPARE_BYTES:,} bytes, {free:,} are free; none was begun"
+            )
+
+    def prune(self, keep: int | None) -> None:
+        """Remove the oldest, so that `keep` are left (None: all)."""
+        for path in self._steps()[keep:] if keep else ():
+            remove(path, self.pair)
+
+    def _steps(self) -> list[Path]:
+        found = [p for p in self.folder.glob("step-*") if p.name.removeprefix("step-").isdigit() and p.is_dir()]
+        return sorted(found, key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
+
+
+def complete(path: Path) -> bool:
+    """Whether `checkpoint.json` exists and every file has its size."""
+    return damage(path, sums=False) is None
+
+
+def damage(path: Path, uid: str | None = None, sums: bool = True) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    record = read_json(path / RECORD)
+    if record is None:
+        return f"{RECORD} is missing or no JSON"
+    if record.get("format") != FORMAT or not isinstance(record.get("files"), dict):
+        return f"{RECORD} has format {record.get('format')!r}, this trainer reads {FORMAT}"
+    if uid is not None and record.get("uid") != uid:
+        return f"it is of job {record.get('uid')}"
+    for name, (size, digest) in record["files"].items():
+        file = path / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            return f"{name} has {found} bytes, not {size}" if found is not None else f"{name} is missing"
+        if sums and sha256(file) != digest:
+            return f"{name} is not what was written (sha256)"
+    return None
+
+
+def publish(aside: Path, target: Path, pair: Pair, check_fence: Callable[[], None]) -> Path:
+    """Flush everything in `aside`, look at the fence, rename it to `target`, flush the parent; an old one makes way."""
+    for path in sorted(aside.rglob("*"), reverse=True):
+        flush(path)
+    flush(aside)
+    check_fence()
+    if target.exists():
+        remove(target, pair)
+    aside.rename(target)
+    flush(target.parent)
+    return target
+
+
+def remove(path: Path, pair: Pair) -> None:
+    """Rename away, then delete: nobody takes a half-deleted folder for a whole one."""
+    away = path.with_name(f"{path.name}.old-{pair}")
+    shutil.rmtree(away, ignore_errors=True)
+    path.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def fresh(folder: Path) -> None:
+    """An empty folder of this name."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def flush(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def listing(folder: Path) -> Iterator[tuple[str, int, str]]:
+    """Name, size and sha256 of every file below `folder`."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        yield path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)
+
+
+def sha256(path: Path) -> str:
+    """The file's digest, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, or None when there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _left_by(path: Path) -> Pair | None:
+    _, mark, pair = path.name.partition(".tmp-")
+    if not mark:
+        _, mark, pair = path.name.partition(".old-")
+    try:
+        return Pair.parse(pair) if mark else None
+    except ValueError:
+        return None

@@ -1,0 +1,147 @@
+"""What others want of a run: signals, and the lines of `control.jsonl` for its own attempt."""
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from common.exits import Exit
+from common.folder import Pair
+from trainyard.trainer.failures import StopNow, Stopped
+from trainyard.trainer.reporting import Reporter
+
+_SECOND_TERM_AFTER = 5.0
+_PEEK_SECONDS = 1.0
+_MOMENT = "this version has no {} of a running job"
+_REFUSED = {"change": _MOMENT.format("changes"), "validate": _MOMENT.format("validation on demand")}
+
+
+class Control:
+    """Wishes of the service and of signals, kept until the loop reaches a point where it can grant them."""
+
+    def __init__(self, path: Path, pair: Pair, report: Reporter) -> None:
+        self.stop: str | None = None
+        self.saved_step: int | None = None
+        self._path, self._pair, self._report = path, str(pair), report
+        self._offset = 0
+        self._seen: set[str] = set()
+        self._wanted: list[str] = []
+        self._signalled = False
+        self._first_term: float | None = None
+        self._leave_at_once = False
+
+    def listen(self) -> None:
+        """From here on signals are wishes; SIGUSR2 prints every stack."""
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGUSR1, self._on_usr1)
+        faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True)
+
+    @property
+    def checkpoint_wanted(self) -> bool:
+        """Somebody asked for a checkpoint and has not had it."""
+        return self._signalled or bool(self._wanted)
+
+    def poll(self) -> None:
+        """Read `control.jsonl` to its end and note, or answer, what is new."""
+        for command in self._unread():
+            command_id = str(command.get("id"))
+            if command_id in self._seen:
+                continue
+            self._seen.add(command_id)
+            self._take(command_id, str(command.get("command")), command)
+
+    def check(self) -> None:
+        """Poll, and raise `Stopped` where a stop is wanted: for the phases that have nothing to save."""
+        self.poll()
+        if self.stop is not None:
+            raise self.stopped()
+
+    def stopped(self) -> Stopped:
+        """The end of a run that was asked to stop."""
+        return Stopped(saved=self.saved_step is not None, why=self.stop or "stop")
+
+    def saved(self, step: int) -> None:
+        """A complete checkpoint of `step` exists: whoever waited for one is answered."""
+        self.saved_step = step
+        self._signalled = False
+        wanted, self._wanted = self._wanted, []
+        for command_id in wanted:
+            self._report.ack(command_id, True, f"checkpoint at step {step}")
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Around a long call of other people's code that has nothing to save and tells no events: a stop ends it.
+
+        `StopNow` comes out of it, raised by the signal's handler; a thread looks into `control.jsonl` meanwhile.
+        """
+        self.check()
+        over = threading.Event()
+        peeker = threading.Thread(target=self._peek, args=(over,), name="control", daemon=True)
+        peeker.start()
+        try:
+            self._leave_at_once = True
+            if self.stop is not None:
+                raise StopNow(self.stop)
+            yield
+        finally:
+            self._leave_at_once = False
+            over.set()
+            peeker.join()
+        self.check()
+
+    def _take(self, command_id: str, command: str, record: dict[str, object]) -> None:
+        if command == "stop":
+            self.stop = f"stop: {record['why']}" if record.get("why") else "stop"
+            self._report.ack(command_id, True)
+        elif command == "checkpoint":
+            self._wanted.append(command_id)
+        else:
+            self._report.ack(command_id, False, _REFUSED.get(command, f"unknown command {command!r}"))
+
+    def _unread(self, move: bool = True) -> list[dict[str, object]]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                fresh = file.read()
+        except FileNotFoundError:
+            return []
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        if move:
+            self._offset += len(whole)
+        return [r for r in map(_record, whole.splitlines()) if r is not None and r.get("attempt") == self._pair]
+
+    def _peek(self, over: threading.Event) -> None:
+        while not over.wait(_PEEK_SECONDS):
+            if any(c.get("command") == "stop" for c in self._unread(move=False)):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                return
+
+    def _on_term(self, _signal: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first_term is None:
+            self._first_term = now
+        elif now - self._first_term > _SECOND_TERM_AFTER:
+            os.write(2, b"trainyard: a second SIGTERM: leaving at once\n")
+            os._exit(Exit.STOPPED_UNSAVED if self.saved_step is None else Exit.STOPPED_SAVED)
+        self.stop = self.stop or "SIGTERM"
+        if self._leave_at_once:
+            self._leave_at_once = False
+            raise StopNow(self.stop)
+
+    def _on_usr1(self, _signal: int, _frame: FrameType | None) -> None:
+        self._signalled = True
+
+
+def _record(line: bytes) -> dict[str, object] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

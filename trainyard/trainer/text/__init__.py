@@ -1,0 +1,1 @@
+"""Text models: fine-tuning of causal language models."""
