@@ -105,6 +105,10 @@ class Dispatch:
         except (InvalidRequest, BackendUnavailable, TimeoutError) as e:
             await self._down(lane, known, str(e) or "the backend does not answer")
             return
+        except Exception as e:  # a backend may raise anything; its jobs wait, and the others go on
+            log.exception("a backend's capacity can't be asked", backend=name)
+            await self._down(lane, known, f"{type(e).__name__}: {e}")
+            return
         if capacity.reason is not None:
             await self._down(lane, known, capacity.reason)
             return

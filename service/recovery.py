@@ -21,7 +21,7 @@ async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
         after = page[-1].seq
         for record in page:
             if record.handle is not None:
-                adopted += _adopt(record, watch)
+                adopted += await _adopt(record, store, watch)
                 if record.wanted is Wish.CANCEL:
                     watch.cancel_soon(record.job.uid)
             elif record.wanted is Wish.CANCEL:
@@ -31,11 +31,12 @@ async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
         log.info("running jobs adopted", jobs=adopted)
 
 
-def _adopt(record: JobRecord, watch: Watch) -> int:
+async def _adopt(record: JobRecord, store: Store, watch: Watch) -> int:
     assert record.handle is not None
     try:
         watch.begin(record, record.handle)
     except InvalidRequest as e:
         log.error("a live job's backend can't be used", job_id=record.job.job_id, error=e.message)
+        await store.set_detail(record.job.uid, e.message)
         return 0
     return 1

@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 _FIRST_RETRY = 0.5
 _LAST_RETRY = 30.0
+_CANCEL_SECONDS = 30.0
 
 
 @define
@@ -44,11 +45,12 @@ class Watch:
         self._metrics = metrics
         self._mirror = mirror
         self._live: dict[str, _Watched] = {}
+        self._askers: set[asyncio.Task[None]] = set()
         self.freed: Callable[[], None] = lambda: None
 
     async def close(self) -> None:
         """Stop watching; runs go on."""
-        tasks = [watched.task for watched in self._live.values() if watched.task is not None]
+        tasks = [*self._askers, *(watched.task for watched in self._live.values() if watched.task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -66,15 +68,35 @@ class Watch:
         watched.task = asyncio.create_task(self._watch(watched, backend, spec.engine, spec.folder))
 
     async def cancel(self, uid: str) -> None:
-        """Pass a stored wish to cancel on to the run. Quiet when the backend is away: the watcher asks again."""
+        """Pass a stored wish to cancel on to the run; a backend that fails is asked again until the run is over."""
+        if not await self._cancelled(uid):
+            task = asyncio.create_task(self._cancel_later(uid))
+            self._askers.add(task)
+            task.add_done_callback(self._askers.discard)
+
+    async def _cancelled(self, uid: str) -> bool:
+        """Whether the backend took the wish, or nothing is left to end."""
         if (watched := self._live.get(uid)) is None:
-            return
+            return True
         backend = self._registry.get(watched.job.backend)
         try:
-            async with asyncio.timeout(self._settings.grace_seconds + 10):
+            async with asyncio.timeout(_CANCEL_SECONDS):
                 await backend.cancel(watched.handle, self._settings.grace_seconds)
         except (BackendUnavailable, TimeoutError) as e:
             log.warning("cancel waits for the backend", job_id=watched.job.job_id, error=str(e))
+            return False
+        except Exception:  # a backend of somebody else's may raise anything; the wish still holds
+            log.exception("cancel failed and is tried again", job_id=watched.job.job_id)
+            return False
+        return True
+
+    async def _cancel_later(self, uid: str) -> None:
+        wait = _FIRST_RETRY
+        while True:
+            await asyncio.sleep(wait)
+            if await self._cancelled(uid):
+                return
+            wait = min(wait * 2, _LAST_RETRY)
 
     def cancel_soon(self, uid: str) -> None:
         """Let the watcher itself pass the wish on: after a restart, when no request waits for it."""

@@ -1,7 +1,9 @@
 """Reading a request's JSON and writing an answer's."""
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -10,6 +12,11 @@ from schemas.strict_json import JSONProblem, parse_json
 from schemas.values import FieldError
 from service.keys import PARTS
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LARGE = 32 << 10
+
 
 class UnsupportedMediaType(TrainyardError):
     """The body must be sent with `Content-Type: application/json`."""
@@ -17,8 +24,8 @@ class UnsupportedMediaType(TrainyardError):
     code = "unsupported_media_type"
 
 
-async def read_json(request: web.Request) -> object:
-    """The body as JSON. Raises `TooLarge`, `UnsupportedMediaType`, `InvalidJSON`."""
+async def read_json(request: web.Request) -> tuple[object, int]:
+    """The body as JSON, and its size in bytes. Raises `TooLarge`, `UnsupportedMediaType`, `InvalidJSON`."""
     limit = request.app[PARTS].settings.max_body_bytes
     if request.content_type != "application/json":
         raise UnsupportedMediaType
@@ -27,9 +34,14 @@ async def read_json(request: web.Request) -> object:
     except web.HTTPRequestEntityTooLarge as e:
         raise TooLarge(f"the body is larger than {limit} bytes") from e
     try:
-        return parse_json(body)
+        return await in_thread_if_large(len(body), parse_json, body), len(body)
     except JSONProblem as e:
         raise InvalidJSON([FieldError(e.path, e.message)]) from e
+
+
+async def in_thread_if_large(size: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`work(...)` on a body of `size` bytes: here when it is small, else in a thread, so that the loop goes on."""
+    return await asyncio.to_thread(work, *args, **kwargs) if size > _LARGE else work(*args, **kwargs)
 
 
 def answer(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

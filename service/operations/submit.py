@@ -13,7 +13,7 @@ from common.event import LIFECYCLE
 from common.job import Status
 from common.storage import checkpoint_owner
 from schemas.train import TrainRequest
-from service.operations.accept import Accepted, accept
+from service.operations.accept import Accepted
 from service.parts import Parts
 from service.specs import write_spec
 from service.store.base import JobRecord, NewJob
@@ -21,12 +21,11 @@ from service.store.base import JobRecord, NewJob
 log = structlog.get_logger(__name__)
 
 
-async def submit(parts: Parts, posted: object, *, strict: bool = False) -> tuple[JobRecord, bool]:
+async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
     """The accepted job and whether it is new; the same document again gives the job that exists.
 
-    Raises `InvalidRequest`, `Conflict`, `StorageFull`, `RateLimited`, `Unavailable`.
+    Raises `Conflict`, `StorageFull`, `RateLimited`, `Unavailable`.
     """
-    accepted = accept(parts, posted, strict=strict)
     await _room(parts)
     uid = new_id()
     foreign = await asyncio.to_thread(_foreign, accepted) if accepted.spec.output else None

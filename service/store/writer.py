@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 _BATCH = 512
 _FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _IDLE_SECONDS = 5.0
-_PAGES_TO_CHECKPOINT = 1000
+_PAGES_TO_FREE = 1000
 
 Work = Callable[[sqlite3.Connection, list[StoredEvent]], Any]
 
@@ -103,9 +103,17 @@ class Writer:
                 if self._closing:
                     return None
             if not idle:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+                self._tidy(connection)
             idle = True
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.execute(f"PRAGMA incremental_vacuum({_PAGES_TO_FREE})").fetchall()
+        except sqlite3.Error as e:
+            self._failed(connection, e)
+            if self.fatal is not None:
+                self._loop.call_soon_threadsafe(self._on_fatal)
 
     def _transact(self, connection: sqlite3.Connection, batch: list[_Item]) -> None:
         events: list[StoredEvent] = []

@@ -22,17 +22,25 @@ class Turns:
         self._waiting: OrderedDict[str, deque[Delivery]] = OrderedDict()
         self._under_way: dict[str, int] = {}
         self._held: set[int] = set()
+        self._done: set[int] = set()
         self._down: set[str] = set()
 
     def __len__(self) -> int:
         """How many are held: waiting or under way."""
         return len(self._held)
 
-    def holds(self, delivery: Delivery) -> bool:
-        return delivery.id in self._held
+    def begin_scan(self) -> None:
+        """From now on the store is read: what is done meanwhile may be in the answer all the same."""
+        self._done.clear()
+
+    def is_new(self, delivery: Delivery) -> bool:
+        """Neither held nor done since the scan began."""
+        return delivery.id not in self._held and delivery.id not in self._done
 
     def offer(self, host: str, delivery: Delivery) -> bool:
-        """Take it in, unless enough is held of this host or of all; what is refused stays in the store."""
+        """Take it in, unless it was just done or enough is held of its host or of all; it stays in the store then."""
+        if not self.is_new(delivery):
+            return False
         line = self._waiting.get(host, ())
         most = self._limit(host) if host in self._down else max(_HELD_PER_HOST, self._limit(host))
         if len(self._held) >= max(_HELD, self._slots) or len(line) >= most:
@@ -60,6 +68,7 @@ class Turns:
     def done(self, host: str, delivery: Delivery) -> None:
         """Its try is recorded."""
         self._held.discard(delivery.id)
+        self._done.add(delivery.id)
         self._under_way[host] -= 1
         if not self._under_way[host]:
             del self._under_way[host]

@@ -82,9 +82,10 @@ class WebhookWorker:
         return min(max(wait, 0.0), _LONGEST_REST)
 
     async def _refill(self) -> None:
+        self._turns.begin_scan()
         due = await self._store.due_deliveries(self._clock.now(), len(self._turns) + _PAGE)
         for delivery in due:
-            if not self._turns.holds(delivery):
+            if self._turns.is_new(delivery):
                 self._turns.offer(await self._host(delivery), delivery)
 
     async def _host(self, delivery: Delivery) -> str:
@@ -153,8 +154,8 @@ class WebhookWorker:
                 log.warning("webhook: a try can't be recorded yet", job_id=delivery.job_id, error=e.message)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, 30.0)
-            except Exception:  # the job was purged meanwhile, and its deliveries with it
-                log.exception("webhook: a try was not recorded", job_id=delivery.job_id, target=delivery.target)
+            except Exception as e:  # the job was purged meanwhile, and its deliveries with it
+                log.error("webhook: a try was not recorded", job_id=delivery.job_id, error=f"{type(e).__name__}: {e}")
                 return None
 
     def _tell(self, host: str, delivery: Delivery, result: Attempted) -> None:

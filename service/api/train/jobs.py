@@ -3,11 +3,11 @@
 from aiohttp import web
 
 from common.job import Status
-from service.api.bodies import answer, read_json
+from service.api.bodies import answer, in_thread_if_large, read_json
 from service.api.query import flag, integer, read_cursor, refused, write_cursor
 from service.documents import job_document
 from service.keys import PARTS
-from service.operations.accept import accept
+from service.operations.accept import Accepted, accept
 from service.operations.cancel import cancel
 from service.operations.submit import submit
 from service.specs import shown_spec
@@ -22,8 +22,7 @@ def _shown(request: web.Request, record: JobRecord, *, whole: bool = True) -> di
 
 async def post_train(request: web.Request) -> web.Response:
     """`POST /train`: 201 for a new job, 200 for the same document again."""
-    posted = await read_json(request)
-    record, fresh = await submit(request.app[PARTS], posted, strict=flag(request, "strict"))
+    record, fresh = await submit(request.app[PARTS], await _accepted(request))
     location = {"Location": f"/train/{record.job.job_id}"}
     return answer(_shown(request, record), 201 if fresh else 200, location)
 
@@ -32,9 +31,15 @@ async def post_validate(request: web.Request) -> web.Response:
     """`POST /train/validate`: what `POST /train` would say, and nothing is stored."""
     if flag(request, "deep"):
         raise refused("deep", "deep validation is not in this version; leave it out")
-    accepted = accept(request.app[PARTS], await read_json(request), strict=flag(request, "strict"))
+    accepted = await _accepted(request)
     warnings = [warning.to_json() for warning in accepted.warnings]
     return answer({"ok": True, "warnings": warnings, "job_spec": shown_spec(accepted.spec)})
+
+
+async def _accepted(request: web.Request) -> Accepted:
+    strict = flag(request, "strict")
+    posted, size = await read_json(request)
+    return await in_thread_if_large(size, accept, request.app[PARTS], posted, strict=strict)
 
 
 async def list_jobs(request: web.Request) -> web.Response:

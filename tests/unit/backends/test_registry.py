@@ -1,0 +1,109 @@
+"""Backends found through entry points of real packages, good and broken ones."""
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from backends.registry import GROUP, Registry
+from common.backend import BackendContext
+from common.clock import Clock
+from common.devices import DevicePool
+from common.errors import InvalidRequest, UnknownBackend
+from common.settings import Settings
+
+GOOD = """
+from common.backend import *
+class Backend(BaseTrainerBackend):
+    name = "{name}"
+    def validate_request(self, request): return []
+    def build_job_spec(self, request): return JobSpec(engine="text")
+    async def submit(self, job, attempt, spec): return Handle(uid=job.uid, job_id=job.job_id, attempt=attempt)
+    async def find(self, job, attempt): return None
+    async def watch(self, handle, cursor): yield BackendEvent(what=RunEnded(code=0))
+    async def cancel(self, handle, grace): pass
+    async def capacity(self): return Capacity()
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Writes a package with an entry point into a folder on `sys.path`, as an installer would."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(package: str, name: str, source: str) -> None:
+        (tmp_path / f"{package}.py").write_text(source.replace("{name}", name))
+        info = tmp_path / f"{package}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {package}:Backend\n")
+        monkeypatch.delitem(sys.modules, package, raising=False)
+
+    return make
+
+
+def registry(tmp_path: Path) -> Registry:
+    context = BackendContext(settings=Settings(data_dir=tmp_path), clock=Clock(), devices=DevicePool())
+    return Registry(context, lambda: entry_points(group=GROUP))
+
+
+def test_our_own_backends_are_registered_the_way_a_strangers_is(tmp_path):
+    assert {"local", "simulated"} <= set(registry(tmp_path).names())
+
+
+def test_a_strangers_backend_is_imported_at_first_use(plugin, tmp_path):
+    plugin("stranger_pkg", "stranger", GOOD)
+    found = registry(tmp_path)
+    assert "stranger_pkg" not in sys.modules
+    assert found.get("stranger").name == "stranger"
+    assert found.version("stranger") == "1.2"
+
+
+def test_an_unknown_name_is_told_with_the_known_ones(tmp_path):
+    with pytest.raises(UnknownBackend, match="local, simulated"):
+        registry(tmp_path).get("mainframe")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("raise RuntimeError('boom')", "RuntimeError: boom"),
+        ("Backend = 3", "not a subclass"),
+        (GOOD + "\nBackend.interface_version = 0", "interface 0"),
+        (GOOD + "\ndef bad(self, context): raise OSError('no cluster')\nBackend.__init__ = bad", "no cluster"),
+    ],
+)
+async def test_a_broken_one_is_listed_with_its_reason_and_stops_nothing(plugin, tmp_path, source, reason):
+    plugin("broken_pkg", "broken", source)
+    found = registry(tmp_path)
+    await found.start(5)
+    (broken,) = found.broken()
+    assert broken.name == "broken"
+    assert reason in broken.reason
+    assert "broken_pkg" in broken.reason
+    assert found.get("simulated").name == "simulated"
+    with pytest.raises(InvalidRequest, match="can't be used"):
+        found.get("broken")
+    await found.close()
+
+
+def test_two_packages_that_claim_one_name_are_both_named(plugin, tmp_path):
+    plugin("first_pkg", "twice", GOOD)
+    plugin("second_pkg", "twice", GOOD)
+    with pytest.raises(InvalidRequest, match=r"first_pkg .* and second_pkg|second_pkg .* and first_pkg"):
+        registry(tmp_path).get("twice")
+
+
+async def test_a_start_that_hangs_or_is_refused_leaves_the_others_working(plugin, tmp_path):
+    plugin(
+        "slow_pkg",
+        "slow",
+        GOOD + "\nimport asyncio\nasync def start(self): await asyncio.sleep(60)\nBackend.start = start",
+    )
+    found = registry(tmp_path)
+    await found.start(0.05)
+    assert "took more than" in found.unavailable("slow")
+    assert found.unavailable("simulated") is None
+    await found.close()
