@@ -7,7 +7,7 @@ import structlog
 from attrs import define, field
 
 from backends.registry import Registry
-from common.backend import BaseTrainerBackend, Handle, JobSpec
+from common.backend import BaseTrainerBackend, Handle, JobSpec, RunEnded
 from common.clock import Clock
 from common.errors import BackendUnavailable, IllegalMove, InvalidRequest, NotFound, TrainyardError
 from common.event import JobCancelled, JobFailed, JobPhase, JobSubmitted
@@ -187,8 +187,7 @@ class Dispatch:
             await asyncio.to_thread(
                 close_attempt, JobFolder(self._settings.jobs_dir / record.job.job_id), handle.attempt
             )
-            backend.watch(handle, None)
-            await backend.cancel(handle, 0)
+            await _discard(backend, handle)
             return
         self._unsure.discard(uid)
         record = await self._store.job_by_uid(uid)
@@ -254,6 +253,15 @@ class Dispatch:
         record = await self._store.job_by_uid(uid)
         if record.job.status is Status.QUEUED:
             await self._store.append(uid, [JobFailed(reason=reason, explanation=explanation)], urgent=True)
+
+
+async def _discard(backend: BaseTrainerBackend, handle: Handle) -> None:
+    """End a run that nobody wants any more, and wait until what it holds is free."""
+    events = backend.watch(handle, None)
+    await backend.cancel(handle, 0)
+    async for event in events:
+        if isinstance(event.what, RunEnded):
+            return
 
 
 def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str | None:

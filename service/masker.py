@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from schemas.values import MASK
@@ -34,6 +34,16 @@ class Masker:
     def text(self, text: str) -> str:
         """Whole text."""
         return self.mask(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def value(self, value: object) -> object:
+        """Any JSON value; its texts are masked, however deep they lie."""
+        if type(value) is str:
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.text(str(key)): self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]
+        return value
 
     def stream(self) -> "MaskStream":
         """For data that comes in pieces."""

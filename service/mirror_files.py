@@ -87,7 +87,7 @@ def _pass_over(source: Path, folder: Path, kept: Kept, rest: int) -> Kept:
 
 
 def _write(path: Path, size: int, data: bytes) -> None:
-    """Make the file `size` bytes long, then append. A file that is shorter is an `OSError`: it was changed by others."""
+    """Cut the file to `size` bytes, then append. Raises `OSError` where it is shorter: somebody changed it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     with os.fdopen(descriptor, "r+b") as file:
         if os.fstat(descriptor).st_size < size:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
-from attrs import define
+from attrs import define, evolve, field, fields
 
 from backends.registry import Registry
 from common.backend import BackendEvent, BaseTrainerBackend, Handle, RunAck, RunBegan, RunDetail, RunEnded
@@ -14,6 +15,7 @@ from common.event import Body, JobRunning
 from common.folder import JobFolder, Pair
 from common.job import Job, Status, Wish
 from common.settings import Settings
+from service.masker import Masker
 from service.metrics import Metrics
 from service.mirror import Mirror
 from service.outcome import outcome
@@ -31,6 +33,7 @@ _CANCEL_SECONDS = 30.0
 class _Watched:
     job: Job
     handle: Handle
+    masker: Masker = field(factory=lambda: Masker(()))
     ask_first: bool = False
     task: "asyncio.Task[None] | None" = None
 
@@ -117,6 +120,7 @@ class Watch:
             try:
                 if watched.ask_first:
                     await self._ask_again(uid)
+                watched.masker = Masker((await self._store.secrets(uid)).values())
                 cursor = await self._store.cursor(uid, watched.handle.attempt)
                 async for event in backend.watch(watched.handle, cursor):
                     wait = _FIRST_RETRY
@@ -153,7 +157,7 @@ class Watch:
             case RunBegan():
                 bodies: list[Body] = []
             case _:
-                bodies = [what]
+                bodies = [masked(what, watched.masker)]
         await self._append(watched, bodies, event)
         return False
 
@@ -178,7 +182,7 @@ class Watch:
             path = self._settings.jobs_dir / watched.job.job_id
             await asyncio.to_thread(close_attempt, JobFolder(path), attempt)
         record = await self._store.job_by_uid(watched.job.uid)
-        body = outcome(ended, record.wanted, engine)
+        body = masked(outcome(ended, record.wanted, engine), watched.masker)
         bodies = [body] if record.job.status is Status.RUNNING or body.type != "job.succeeded" else [JobRunning(), body]
         try:
             await self._store.append(watched.job.uid, bodies, attempt=attempt, changes=Changes(), urgent=True)
@@ -187,6 +191,14 @@ class Watch:
             log.warning("end dropped", error=e.message)
             return
         log.info("job ended", type=body.type, message=body.message())
+
+
+def masked(body: Body, masker: Masker) -> Body:
+    """What a run said, without the job's secrets."""
+    if masker.pattern is None:
+        return body
+    texts: dict[str, Any] = {a.name: masker.value(getattr(body, a.name)) for a in fields(type(body))}
+    return evolve(body, **texts)
 
 
 def close_attempt(folder: JobFolder, attempt: int) -> None:

@@ -94,10 +94,12 @@ class LocalRuns:
 
     async def end(self) -> None:
         """End whatever a failed test left, and wait for the guards."""
+        await self.until(self._over)
+
+    def _over(self) -> bool:
         for claimed in self.settings.jobs_dir.glob("*/attempts/*"):
             guard.end_run(f"{self.job(claimed.parts[-3]).uid}.{claimed.name}")
-        for backend in self.backends:
-            await self.until(lambda b=backend: not _children(b))  # type: ignore[misc]
+        return not any(guards_of(backend) for backend in self.backends)
 
 
 @asynccontextmanager
@@ -128,6 +130,7 @@ def kinds(events: list[BackendEvent]) -> list[str]:
     return [getattr(event.what, "type", type(event.what).__name__) for event in events]
 
 
-def _children(backend: LocalBackend) -> set[int]:
+def guards_of(backend: LocalBackend) -> set[int]:
+    """The guards that a backend started and that live."""
     backend._reap()
     return backend._children

@@ -14,6 +14,7 @@ from service.store.queries import load
 
 SQL = load("events")
 _MESSAGE_CHARACTERS = 500
+_MOST_BYTES = 4  # that UTF-8 has for a character
 
 
 @frozen
@@ -45,6 +46,8 @@ def encode(draft: Draft, limit: int) -> str:
         "data": draft.data,
     }
     text = _dumps(record)
+    if len(text) * _MOST_BYTES <= limit:
+        return text
     longest = limit // 2
     while len(text.encode()) > limit and longest >= 1:
         record["data"] = {**_cut(draft.data, longest), "truncated": True}
@@ -96,10 +99,14 @@ def move_cursor(connection: sqlite3.Connection, uid: str, attempt: int, cursor: 
     connection.execute(SQL["upsert_cursor"], (uid, attempt, cursor.file, cursor.n, cursor.offset))
 
 
+_strict = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def _dumps(record: object) -> str:
     try:
-        text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        text.encode()
+        text = _strict(record)
+        if not text.isascii():
+            text.encode()
     except ValueError:  # NaN, Infinity or a lone surrogate from a trainer: JSON has no such values
         text = json.dumps(_clean(record), ensure_ascii=False, separators=(",", ":"))
     return text

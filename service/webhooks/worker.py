@@ -61,7 +61,8 @@ class WebhookWorker:
                     # A long list of due deliveries makes rounds dear: they take a third of the time at most.
                     await asyncio.sleep(min(max(2 * took, _SHORTEST_ROUND), 1.0))
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), rest)
+                        async with asyncio.timeout(rest):  # wait_for of 3.11 may swallow a cancellation
+                            await self._wake.wait()
             finally:
                 await self._stop()
 

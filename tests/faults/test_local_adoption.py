@@ -1,11 +1,14 @@
 """The service goes, the run stays: another backend takes it up where the first one left off."""
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from common.backend import BackendEvent, Cursor
+from common.backend import BackendEvent, Cursor, Handle
+from common.event import JobProgress
 from common.job import Reason
 from tests.local_runs import LocalRuns, ended, follow, kinds, local_runs
 
@@ -26,7 +29,7 @@ tell("end", step=40, final_uri="/out/final")
 
 
 def steps(events: list[BackendEvent]) -> list[int]:
-    return [e.what.step for e in events if kinds([e]) == ["job.progress"]]  # type: ignore[union-attr]
+    return [e.what.step for e in events if isinstance(e.what, JobProgress)]
 
 
 @pytest.mark.parametrize("seen", [0, 1, 7, 20])
@@ -43,6 +46,39 @@ async def test_nothing_is_lost_and_nothing_told_twice(runs: LocalRuns, seen: int
     assert steps(before) + steps(after) == list(range(1, 41))
     assert "RunBegan" not in kinds(after)
     assert (after[-1].what.step, after[-1].what.final_uri) == (40, "/out/final")  # type: ignore[union-attr]
+
+
+SERVICE = """
+import asyncio, sys
+from pathlib import Path
+from tests.local_runs import LocalRuns
+
+async def serve():
+    runs = LocalRuns(Path(sys.argv[1]))
+    backend = runs.backend()
+    handle = await runs.submit(backend, runs.spec(sys.argv[2]))
+    async for event in backend.watch(handle, None):
+        print(event, flush=True)
+
+asyncio.run(serve())
+"""
+
+
+async def test_the_run_outlives_a_service_that_is_killed(runs: LocalRuns, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", SERVICE, str(tmp_path), COUNTS]
+    root = Path(__file__).parents[2]
+    service = await asyncio.create_subprocess_exec(*argv, cwd=root, stdout=asyncio.subprocess.PIPE)
+    assert service.stdout is not None
+    while b"step=20" not in await service.stdout.readline():
+        assert service.returncode is None
+    service.kill()
+    await service.wait()
+    after = runs.backend()
+    handle = await after.find(runs.job(), 1)
+    assert handle is not None
+    (runs.folder().path / "go").touch()
+    assert steps(await follow(after, handle)) == list(range(1, 41))
+    assert (await ended(after, handle)).code == 0
 
 
 async def test_a_run_that_ended_meanwhile_is_told_to_its_end(runs: LocalRuns) -> None:
@@ -89,8 +125,6 @@ async def test_where_no_run_claims_the_attempt_it_is_lost_and_shut_out(runs: Loc
     runs.folder("gone").make({"uid": gone.uid, "job_id": "gone", "devices": []}, 1, None)
     never = await backend.find(gone, 1)
     assert never is None
-    from common.backend import Handle
-
     end = await ended(backend, Handle(uid=gone.uid, job_id="gone", attempt=1))
     assert (end.reason, end.code) == (Reason.LOST, None)
     assert end.explanation == "no run claimed the attempt, and none is on its way"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -113,6 +114,14 @@ async def test_a_run_without_a_lock_is_not_lost_while_its_guard_lives(runs: Loca
     handle = await begun(runs, "tell('progress', step=1); time.sleep(1.2)")
     (runs.folder().path / "attempts/1.0/lock").unlink()
     assert (await ended(runs.backends[0], handle)).code == 0
+
+
+@pytest.mark.slow
+async def test_a_run_whose_folder_was_removed_is_ended_too(runs: LocalRuns) -> None:
+    handle = await begun(runs, GRANDCHILD + "time.sleep(99)")
+    shutil.rmtree(runs.folder().path)
+    assert (await ended(runs.backends[0], handle)).reason is Reason.LOST
+    assert runs.alive() == []
 
 
 async def test_a_pid_that_is_another_process_now_is_no_guard(runs: LocalRuns) -> None:

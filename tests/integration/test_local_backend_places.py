@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import BackendUnavailable
-from tests.local_runs import LocalRuns, ended, follow, kinds, local_runs
+from tests.local_runs import LocalRuns, ended, follow, guards_of, kinds, local_runs
 
 WAITS = "print('sees', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); until('go')"
 
@@ -65,6 +65,23 @@ async def test_a_restarted_service_takes_up_what_runs_hold(runs: LocalRuns) -> N
     go(runs, "a", "b", "cpu")
 
 
+async def test_a_run_whose_handle_was_never_stored_keeps_its_device(runs: LocalRuns) -> None:
+    spec = runs.spec(WAITS, gpus=1)
+    handle = await runs.submit(runs.backend(), spec, runs.job("a"))
+    cpu = await runs.submit(runs.backends[0], runs.spec(WAITS), runs.job("cpu"))
+    after = runs.backend()
+    await after.start()
+    assert (await after.capacity()).free == {"gpu": 1, "cpu": 0}
+    assert (await runs.submit(after, spec, runs.job("b"))).data == {"devices": ["1"]}
+    assert await after.find(runs.job("a"), 1) == handle
+    go(runs, "a", "b", "cpu")
+    await ended(after, handle)
+    assert (await after.capacity()).free["gpu"] == 1  # type: ignore[index]
+    await ended(runs.backends[0], cpu)
+    await runs.until(lambda: not guards_of(runs.backends[0]))
+    assert (await after.capacity()).free["cpu"] == 1  # type: ignore[index]
+
+
 async def test_cpu_runs_at_once_are_limited(runs: LocalRuns) -> None:
     backend = runs.backend()
     first = await runs.submit(backend, runs.spec(WAITS), runs.job("a"))
@@ -99,8 +116,18 @@ async def test_two_guards_for_one_attempt_are_one_run_and_one_slot(runs: LocalRu
     handle = await runs.submit(backend, spec)
     backend._children.add(backend._start(runs.job(), 1, spec, ()))
     assert (await ended(backend, handle)).code == 0
-    await runs.until(lambda: not backend._reap() and not backend._children)
+    await runs.until(lambda: not guards_of(backend))
     assert runs.folder().log.read_text().count("began") == 1
+
+
+async def test_a_submission_is_found_from_its_first_moment_on(runs: LocalRuns) -> None:
+    backend, other = runs.backend(), runs.backend()
+    spec = runs.spec("")
+    for n in range(8):
+        job = runs.job(f"job-{n}")
+        handle = await runs.submit(backend, spec, job)
+        assert await other.find(job, 1) == handle
+        await ended(backend, handle)
 
 
 async def test_what_was_never_submitted_is_not_found(runs: LocalRuns) -> None:

@@ -16,7 +16,8 @@ from service.lock import hold
 
 def test_two_services_on_one_data_directory_are_refused_and_the_first_is_named(tmp_path):
     with hold(tmp_path / "data"):
-        code = f"from pathlib import Path; from service.lock import hold; hold(Path({str(tmp_path / 'data')!r})).__enter__()"
+        folder = str(tmp_path / "data")
+        code = f"from pathlib import Path; from service.lock import hold; hold(Path({folder!r})).__enter__()"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert f"process {os.getpid()}" in done.stderr
         assert done.returncode != 0

@@ -108,6 +108,12 @@ def test_what_this_version_can_not_do_is_refused_with_what_would_run(
     assert words in errors[path]
 
 
+def test_without_the_trainers_packages_nothing_is_taken(tmp_path: Path) -> None:
+    errors = found(document(tmp_path), Machine(cpus=2, memory_gib=8, lacking=("torch", "peft")))
+    expected = "local can't train here, torch, peft is not installed: pip install 'trainyard[train]' would do"
+    assert errors == {"backend": expected}
+
+
 def test_a_command_of_the_callers_own_is_refused(tmp_path: Path) -> None:
     errors = found(document(tmp_path, extra_parameters={"engine": "command", "command": ["true"]}))
     assert list(errors) == ["extra_parameters.engine", "extra_parameters.command"]

@@ -1,0 +1,1 @@
+"""The machine of the service itself as a backend."""

@@ -1,0 +1,231 @@
+"""The local backend: runs on the machine of the service, each under a guard that outlives the service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+from backends.local import client
+from backends.local.events import Told
+from backends.local.follow import Follower, source
+from backends.local.limits import find_errors
+from backends.local.machine import Machine
+from backends.local.spec import build
+from common.backend import (
+    BackendContext,
+    BackendEvent,
+    BaseTrainerBackend,
+    Capacity,
+    Checkpoint,
+    Command,
+    Cursor,
+    Handle,
+    JobSpec,
+    RunBegan,
+    Stop,
+)
+from common.errors import BackendUnavailable
+from common.folder import JobFolder, Pair, spec_document
+from common.job import Job
+from schemas.train import TrainRequest
+from schemas.values import FieldError
+
+
+class LocalBackend(BaseTrainerBackend):
+    """Trains here: on GPUs that are never given to two jobs, or on the CPU, a set number of jobs at once."""
+
+    name: ClassVar[str] = "local"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"logs", "checkpoint_now"})
+
+    def __init__(self, context: BackendContext) -> None:
+        super().__init__(context)
+        self.machine = Machine.here(context.devices.devices)
+        self._held: dict[str, tuple[str, ...]] = {}
+        """The devices of each run; none: it holds a CPU slot."""
+        self._adopted: dict[str, tuple[JobFolder, int]] = {}
+        """Runs of a service before this one that nobody watches yet."""
+        self._children: set[int] = set()
+
+    async def start(self) -> None:
+        """Take up what living runs hold, so that none of it is given away before the service knows them again."""
+        for folder, attempt in await asyncio.to_thread(self._living):
+            spec = await asyncio.to_thread(client.read_record, folder.spec)
+            if spec is not None:
+                key = _key(str(spec.get("uid")), attempt)
+                self._take_up(key, _devices(spec.get("devices")))
+                self._adopted[key] = (folder, attempt)
+
+    def validate_request(self, request: TrainRequest) -> list[FieldError]:
+        return find_errors(request, self.machine)
+
+    def build_job_spec(self, request: TrainRequest) -> JobSpec:
+        return build(request, self.machine)
+
+    async def submit(self, job: Job, attempt: int, spec: JobSpec) -> Handle:
+        if (found := await self.find(job, attempt)) is not None:
+            self._hold(found)
+            return found
+        devices = self._take(_key(job.uid, attempt), spec)
+        try:
+            pid = await asyncio.to_thread(self._start, job, attempt, spec, devices)
+        except OSError as e:
+            self._give_back(_key(job.uid, attempt))
+            raise BackendUnavailable(f"the run can't be started: {e}") from e
+        self._children.add(pid)
+        return _handle(job, attempt, devices)
+
+    async def find(self, job: Job, attempt: int) -> Handle | None:
+        folder = self._folder(job.job_id)
+        if not await asyncio.to_thread(_was_started, folder, attempt):
+            return None
+        spec = await asyncio.to_thread(client.read_record, folder.spec)
+        if spec is None:
+            raise BackendUnavailable(f"attempt {attempt} was started, but {folder.spec} can't be read")
+        return _handle(job, attempt, _devices(spec.get("devices")))
+
+    def watch(self, handle: Handle, cursor: Cursor | None) -> AsyncIterator[BackendEvent]:
+        self._hold(handle)
+        return self._follow(handle, cursor)
+
+    async def cancel(self, handle: Handle, grace: float) -> None:
+        await asyncio.to_thread(client.stop, self._folder(handle.job_id), handle.uid, handle.attempt)
+
+    async def send(self, handle: Handle, command: Command) -> None:
+        record: dict[str, object] = {"id": command.id}
+        match command:
+            case Checkpoint():
+                record["command"] = "checkpoint"
+            case Stop():
+                record |= {"command": "stop", "why": command.why}
+            case _:
+                await super().send(handle, command)
+        folder = self._folder(handle.job_id)
+        await asyncio.to_thread(_append, folder, handle, record)
+
+    async def capacity(self) -> Capacity:
+        self._reap()
+        await self._forget_ended()
+        pool, slots = self.context.devices, self.context.settings.local_cpu_jobs
+        return Capacity(
+            total={"gpu": len(pool.devices), "cpu": slots},
+            free={"gpu": len(pool.free()), "cpu": max(slots - self._cpu_jobs(), 0)},
+            devices=pool.listing(),
+        )
+
+    async def _follow(self, handle: Handle, cursor: Cursor | None) -> AsyncIterator[BackendEvent]:
+        context = self.context
+        follower = Follower(self._folder(handle.job_id), handle, cursor, context.settings, context.clock)
+        while (run := await asyncio.to_thread(follower.claimed)) is None and follower.lost is None:
+            await self._pause()
+        if run is not None:
+            if cursor is None:
+                yield BackendEvent(what=RunBegan(), cursor=Cursor(file=source(run.pair)))
+            async for event in self._lines(follower, Told(source(run.pair))):
+                yield event
+        ended = await asyncio.to_thread(follower.end)
+        self._give_back(_key(handle.uid, handle.attempt))
+        yield BackendEvent(what=ended)
+
+    async def _lines(self, follower: Follower, told: Told) -> AsyncIterator[BackendEvent]:
+        while not (seen := await asyncio.to_thread(follower.look)).over:
+            for line in seen.lines:
+                if (event := told.event(line)) is not None:
+                    yield event
+            if not seen.more:
+                await self._pause()
+        if (rest := told.rest()) is not None:
+            yield rest
+
+    async def _pause(self) -> None:
+        self._reap()
+        await asyncio.sleep(self.context.settings.poll_seconds)
+
+    def _start(self, job: Job, attempt: int, spec: JobSpec, devices: tuple[str, ...]) -> int:
+        folder, settings = self._folder(job.job_id), self.context.settings
+        folder.make(spec_document(job, spec, devices), attempt, None)
+        argv = (*spec.argv, str(folder.path))
+        return client.start_guard(folder.path, attempt, argv, settings.grace_seconds, settings.max_train_log_bytes)
+
+    def _take(self, run: str, spec: JobSpec) -> tuple[str, ...]:
+        """Devices or a CPU slot, the same again for a run that has them. Raises `BackendUnavailable`."""
+        if run in self._held:
+            return self._held[run]
+        pool, count = self.context.devices, spec.needs.get("gpu", 0)
+        if not count:
+            limit = self.context.settings.local_cpu_jobs
+            if self._cpu_jobs() >= limit:
+                raise BackendUnavailable(f"waits for a CPU slot: {limit} at once (TRAINYARD_LOCAL_CPU_JOBS)")
+            self._held[run] = ()
+            return ()
+        resources: Any = spec.request.get("resources") or {}
+        fitting = set(self.machine.matching(resources.get("gpu_type")))
+        free = tuple(index for index in pool.free() if index in fitting)
+        if len(free) < count:
+            raise BackendUnavailable(f"waits for {count} GPU: {len(free)} of {len(fitting)} are free")
+        self._held[run] = free[:count]
+        pool.hold(run, free[:count])
+        return self._held[run]
+
+    def _hold(self, handle: Handle) -> None:
+        key = _key(handle.uid, handle.attempt)
+        self._adopted.pop(key, None)
+        self._take_up(key, _devices(handle.data.get("devices")))
+
+    def _take_up(self, run: str, devices: tuple[str, ...]) -> None:
+        self._held[run] = devices
+        if devices:
+            self.context.devices.hold(run, devices)
+
+    def _living(self) -> list[tuple[JobFolder, int]]:
+        own = self.context.settings.jobs_dir.absolute()
+        return [(JobFolder(folder), attempt) for folder, attempt in client.guards() if folder.parent == own]
+
+    async def _forget_ended(self) -> None:
+        """Free what runs hold that ended without ever being asked for."""
+        for key, (folder, attempt) in list(self._adopted.items()):
+            over = not await asyncio.to_thread(client.on_its_way, folder.path, attempt)
+            if over and key in self._adopted:
+                del self._adopted[key]
+                self._give_back(key)
+
+    def _give_back(self, run: str) -> None:
+        self._held.pop(run, None)
+        self.context.devices.give_back(run)
+
+    def _cpu_jobs(self) -> int:
+        return sum(not devices for devices in self._held.values())
+
+    def _reap(self) -> None:
+        self._children = {pid for pid in self._children if not client.reap(pid)}
+
+    def _folder(self, job_id: str) -> JobFolder:
+        return JobFolder(self.context.job_folder(job_id).absolute())
+
+
+def _key(uid: str, attempt: int) -> str:
+    return f"{uid}.{attempt}"
+
+
+def _devices(stored: object) -> tuple[str, ...]:
+    return tuple(map(str, stored)) if isinstance(stored, list | tuple) else ()
+
+
+def _handle(job: Job, attempt: int, devices: tuple[str, ...]) -> Handle:
+    return Handle(
+        uid=job.uid,
+        job_id=job.job_id,
+        attempt=attempt,
+        backend_job_id=f"{job.uid}.{Pair(attempt)}",
+        data={"devices": list(devices)},
+    )
+
+
+def _was_started(folder: JobFolder, attempt: int) -> bool:
+    if folder.restarts(attempt) or client.on_its_way(folder.path, attempt):
+        return True
+    return bool(folder.restarts(attempt))  # claimed and ended between the two looks
+
+
+def _append(folder: JobFolder, handle: Handle, record: dict[str, object]) -> None:
+    run = client.claimed(folder, handle.uid, handle.attempt)
+    if folder.path.is_dir():
+        folder.command(run.pair if run else Pair(handle.attempt), record)

@@ -1,0 +1,232 @@
+"""Runs on this machine as their job folders and `/proc` show them: starting, finding, stopping, ending."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import structlog
+from attrs import frozen
+
+from common.folder import JobFolder, Pair
+from trainyard import guard
+
+log = structlog.get_logger(__name__)
+
+_KEPT = re.compile(
+    r"HOME|PATH|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|USER|LOGNAME|SHELL|VIRTUAL_ENV|PYTHONPATH|LD_LIBRARY_PATH|XDG_\w+"
+    r"|(HF|HUGGINGFACE|TRANSFORMERS|CUDA|NVIDIA|NCCL|TORCH|PYTORCH|MKL|SSL_CERT)_\w+"
+    r"|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(http|https|ftp|all|no)_proxy|(HTTP|HTTPS|FTP|ALL|NO)_PROXY"
+)
+_IN_FOLDER = 'cd -- "$0" && exec "$@"'
+_OWNER_TRIES = 50
+_EXEC_TRIES = 20
+_ASKED = "asked_to_stop"
+
+
+@frozen
+class Run:
+    """One run of a job."""
+
+    folder: JobFolder
+    uid: str
+    pair: Pair
+
+    @property
+    def name(self) -> str:
+        """What every process of it has as `TRAINYARD_RUN`."""
+        return f"{self.uid}.{self.pair}"
+
+    @property
+    def claim(self) -> Path:
+        return self.folder.attempt(self.pair)
+
+    @property
+    def events(self) -> Path:
+        return self.claim / "events.jsonl"
+
+    def outcome(self) -> dict[str, Any] | None:
+        """`exit.json`; None while there is none."""
+        return read_record(self.claim / "exit.json")
+
+    def ended(self) -> bool:
+        return (self.claim / "exit.json").exists()
+
+
+def claimed(folder: JobFolder, uid: str, attempt: int) -> Run | None:
+    """The newest run that claimed an attempt."""
+    pairs = folder.restarts(attempt)
+    return Run(folder, uid, pairs[-1]) if pairs else None
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of the service's environment a run may see: the user's, the libraries' and the proxies' variables."""
+    return {k: v for k, v in environ.items() if _KEPT.fullmatch(k)} | {"PYTHONUNBUFFERED": "1"}
+
+
+def start_guard(folder: Path, attempt: int, argv: Sequence[str], grace: float, log_limit: int) -> int:
+    """Start a guard in a session of its own, in the job's folder; its pid. It outlives this process.
+
+    Its stdin is a file that was locked before: from this call on until the guard's end the lock says that it is there.
+    """
+    own = [sys.executable, "-I", "-S", guard.__file__, "--grace", str(grace), "--log-limit", str(log_limit)]
+    log = (os.POSIX_SPAWN_OPEN, 2, str(JobFolder(folder).log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    lock = os.open(_start_lock(folder, attempt), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with suppress(OSError):  # a file system without locks: then `/proc` alone is asked
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        return os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", _IN_FOLDER, str(folder), *own, str(folder), str(attempt), "--", *argv],
+            clean_environment(os.environ),
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, lock, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                log,
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
+        )
+    finally:
+        os.close(lock)
+
+
+def reap(pid: int) -> bool:
+    """Whether a guard that this process started has ended; then its entry in the process table is gone."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def on_its_way(folder: Path, attempt: int) -> bool:
+    """Whether a guard is at work for an attempt, or was started and is about to be."""
+    return _locked(_start_lock(folder, attempt), fcntl.LOCK_EX) or (folder, attempt) in guards()
+
+
+def guards() -> list[tuple[Path, int]]:
+    """The job folder and the attempt of every guard that lives on this machine."""
+    found: list[tuple[Path, int]] = []
+    unsure = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    for _ in range(_EXEC_TRIES):
+        lines = {path: _command(path) for path in unsure}
+        found += filter(None, map(_guarded, lines.values()))
+        unsure = [path for path, line in lines.items() if line == b"" and _runs(path)]
+        if not unsure:
+            break
+        sleep(0.005)
+    return found
+
+
+def _command(process: Path) -> bytes:
+    """A command line; empty also for a moment while a program is being started."""
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _runs(process: Path) -> bool:
+    """Whether it is a process of ours with a program in it: not a kernel's, not a dead one's."""
+    try:
+        return bool((process / "exe").readlink())
+    except OSError:
+        return False
+
+
+def _start_lock(folder: Path, attempt: int) -> Path:
+    return folder / f"guard.{attempt}"
+
+
+def _guarded(command: bytes) -> tuple[Path, int] | None:
+    """What a process guards, by its command line `… guard.py … JOBDIR N -- …`."""
+    line = command.split(b"\0")
+    own = next((n for n, part in enumerate(line) if part.endswith(b"/guard.py")), None)
+    if own is None or b"--" not in line[own:]:
+        return None
+    end = line.index(b"--", own)
+    folder, attempt = line[end - 2 : end]
+    return (Path(os.fsdecode(folder)), int(attempt)) if attempt.isdigit() else None
+
+
+def guard_of(run: Run) -> int | None:
+    """The living guard of a claimed run, by its `owner.json`; a pid that now belongs to another process is none."""
+    owner = read_record(run.claim / "owner.json")
+    if owner is None or owner.get("boot_id") not in (None, _boot_id()):
+        return None
+    pid = owner.get("pid")
+    guarded = _guarded(_command(Path(f"/proc/{pid}"))) if isinstance(pid, int) else None
+    return pid if guarded == (run.folder.path, run.pair.attempt) else None
+
+
+def alive(run: Run) -> bool:
+    """Whether a claimed run has its guard: the lock is held, or (where locks don't work) its process is there."""
+    return _locked(run.claim / "lock") or guard_of(run) is not None
+
+
+def _locked(lock: Path, wanted: int = fcntl.LOCK_SH) -> bool:
+    """Whether somebody has a lock that `wanted` does not go with."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, wanted | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def stop(folder: JobFolder, uid: str, attempt: int) -> None:
+    """Ask a run to leave: SIGTERM to its guard, once; one that has not claimed yet is shut out by the fence."""
+    run = claimed(folder, uid, attempt)
+    if run is None:
+        if not folder.path.is_dir():
+            return
+        folder.raise_fence(Pair(attempt + 1))
+        run = claimed(folder, uid, attempt)
+    for _ in range(_OWNER_TRIES):
+        if run is None or run.ended() or (run.claim / "owner.json").exists():
+            break
+        sleep(0.02)
+    if run is None or run.ended() or (run.claim / _ASKED).exists() or (pid := guard_of(run)) is None:
+        return
+    os.kill(pid, signal.SIGTERM)
+    (run.claim / _ASKED).touch(0o600)  # a second SIGTERM would mean "leave without a checkpoint"
+
+
+def end(run: Run, grace: float) -> int:
+    """Shut a run without a guard out and end what is left of it; how many processes there were. Blocks."""
+    try:
+        run.folder.raise_fence(Pair(run.pair.attempt + 1))
+    except OSError as e:  # no folder any more, or no space: its processes must go all the same
+        log.warning("the fence can't be raised", run=run.name, error=str(e))
+    return guard.end_run(run.name, grace)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON object of the job folder; None where it is absent or not whole."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None

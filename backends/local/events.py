@@ -1,0 +1,178 @@
+"""The lines that a run writes, read as they come, and what its last ones say (contract trainer.md, 3)."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define, frozen
+
+from common.backend import BackendEvent, Cursor, RunAck
+from common.event import BadEvent, Body, JobLog, run_event
+
+_READ_BYTES = 256 << 10
+_LOGS_A_SECOND = 20
+
+
+@frozen
+class Line:
+    """One event as it was written; `offset` is where the next one begins."""
+
+    n: int
+    type: str
+    at: str | None
+    data: Mapping[str, Any]
+    offset: int
+
+
+@define
+class EventFile:
+    """Reads a growing `events.jsonl` from a place on; a tail that is not good yet is left for the next time."""
+
+    path: Path
+    n: int = 0
+    offset: int = 0
+
+    def read(self) -> tuple[list[Line], bool]:
+        """The next good lines, and whether more of the file is worth reading at once."""
+        chunk = _chunk(self.path, self.offset, _READ_BYTES)
+        found: list[Line] = []
+        for raw in _whole(chunk):
+            line = _parse(raw, self.offset)
+            if line is None or line.n != self.n + 1:
+                return found, False
+            self.n, self.offset = line.n, line.offset
+            found.append(line)
+        return found, bool(found) and len(chunk) == _READ_BYTES
+
+    def unread(self) -> int:
+        """Bytes that are not read: of a finished run, what was cut off or was never good."""
+        try:
+            return self.path.stat().st_size - self.offset
+        except OSError:
+            return 0
+
+
+@define
+class Told:
+    """Turns lines into events: at most 20 of `job.log` a second, the rest counted."""
+
+    file: str
+    second: str | None = None
+    said: int = 0
+    left_out: int = 0
+
+    def event(self, line: Line) -> BackendEvent | None:
+        """What a line means for the service; None for what it is not told."""
+        if line.type == "end":
+            return None
+        what = self._what(line)
+        if isinstance(what, JobLog) and not self._may_log(line.at):
+            self.left_out += 1
+            return None
+        if isinstance(what, JobLog) and self.left_out:
+            what = JobLog(line=what.line, extra={**what.extra, "left_out": self.left_out})
+            self.left_out = 0
+        return BackendEvent(what=what, cursor=Cursor(file=self.file, n=line.n, offset=line.offset), at=line.at)
+
+    def rest(self) -> BackendEvent | None:
+        """A last word on what was left out."""
+        if not self.left_out:
+            return None
+        return BackendEvent(what=JobLog(line=f"{self.left_out} messages were left out: see train.log"))
+
+    def _what(self, line: Line) -> Body | RunAck:
+        if line.type == "ack":
+            data = line.data
+            return RunAck(
+                command_id=str(data.get("id")), ok=data.get("ok") is True, text=str(data.get("message") or "")
+            )
+        try:
+            return run_event(line.type, line.data)
+        except BadEvent as e:
+            return JobLog(line=f"an event of type {line.type!r} can't be read: {e}", extra={"n": line.n})
+
+    def _may_log(self, at: str | None) -> bool:
+        second = at[:19] if at else None
+        if second != self.second:
+            self.second, self.said = second, 0
+        self.said += 1
+        return self.said <= _LOGS_A_SECOND
+
+
+@frozen(kw_only=True)
+class LastWords:
+    """What the end of an event file says of the whole run."""
+
+    step: int | None = None
+    final_uri: str | None = None
+    error: str | None = None
+    exit_code: int | None = None
+
+
+def last_words(path: Path) -> LastWords:
+    """Read from the file's end, so that it is known also when the lines themselves were told long ago."""
+    reached = end = error = None
+    data: Any
+    for raw in _last_lines(path):
+        line = _parse(raw, 0)
+        if line is None:
+            continue
+        data = line.data
+        if line.type == "end":
+            end = data
+        elif line.type in ("progress", "checkpoint") and isinstance(data.get("step"), int):
+            reached = data["step"]
+        elif line.type == "log" and data.get("level") == "error" and "exit_code" in data:
+            error = data
+    end, error = end or {}, error or {}
+    step, uri = end.get("step"), end.get("final_uri")
+    return LastWords(
+        step=step if isinstance(step, int) else reached,
+        final_uri=uri if isinstance(uri, str) else None,
+        error=str(error["message"]) if "message" in error else None,
+        exit_code=error.get("exit_code"),
+    )
+
+
+def _last_lines(path: Path) -> Iterator[bytes]:
+    try:
+        start = max(path.stat().st_size - _READ_BYTES, 0)
+    except OSError:
+        return
+    lines = _whole(_chunk(path, start, _READ_BYTES))
+    if start:
+        next(lines, None)
+    yield from lines
+
+
+def _chunk(path: Path, offset: int, size: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+
+
+def _whole(chunk: bytes) -> Iterator[bytes]:
+    start = 0
+    while (newline := chunk.find(b"\n", start)) >= 0:
+        yield chunk[start : newline + 1]
+        start = newline + 1
+
+
+def _parse(raw: bytes, offset: int) -> Line | None:
+    if b"\0" in raw:
+        return None
+    try:
+        record = json.loads(raw)
+        n, kind, at, data = record["n"], record["type"], record.get("at"), record.get("data", {})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if type(n) is not int or not isinstance(kind, str) or not isinstance(data, dict):
+        return None
+    return Line(n, kind, at if isinstance(at, str) else None, data, offset + len(raw))

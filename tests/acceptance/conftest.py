@@ -1,0 +1,35 @@
+"""A tiny real model and real data for whole jobs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import PLAIN_TEXTS, make_tiny_llama
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def training(tiny_model: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """A document that trains the tiny model on the CPU; keywords are tuning parameters."""
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in PLAIN_TEXTS))
+
+    def make(job_id: str = "cpu-1", method: str = "lora", **tuning: Any) -> dict[str, Any]:
+        return {
+            "job_id": job_id,
+            "base_model": {"provider": "custom", "model_name": str(tiny_model)},
+            "customization": {"method": method, "rank": 4, "precision": "fp32"},
+            "resources": {"gpus": 0, "cpus": 1, "memory_gb": 1},
+            "datasets": [{"source": str(data), "format": "jsonl"}],
+            "artifacts": {"log_uri": str(tmp_path / "logs"), "output_uri": str(tmp_path / "results")},
+            "tuning_parameters": {"max_steps": 20, "batch_size": 4, "logging_steps": 1, "eval_ratio": 0.1, **tuning},
+        }
+
+    return make
