@@ -40,10 +40,6 @@ def _resources(request: TrainRequest, machine: Machine) -> Found:
         )
     if wanted.max_cost is not None:
         yield "resources.max_cost", "needs a price list, and this installation has none; leave it out"
-    if request.customization.precision == "fp16" and not machine.devices:
-        yield "customization.precision", "fp16 needs a GPU, this machine has none; bf16 or fp32 would run here"
-    elif request.customization.precision == "fp16" and wanted.gpus == 0:
-        yield "customization.precision", "fp16 needs a GPU and resources.gpus is 0; bf16 or fp32 would run"
 
 
 def _gpus(request: TrainRequest, machine: Machine) -> Found:

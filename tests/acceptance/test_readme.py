@@ -14,7 +14,7 @@ from tests.server import Server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 #: `<!-- run: words; words -->` before a block: it is run, and its output has all of the words.
-BLOCK = re.compile(r"<!-- (run[\w ]*): (.*) -->\n```bash\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- (run[\w ]*): ([^\n]*) -->\n```bash\n(.*?)```", re.DOTALL)
 TOKEN = "of-the-test"
 
 
@@ -28,9 +28,14 @@ class Reader:
 
     def __init__(self, folder: Path, token: str | None = None) -> None:
         self.folder = folder
-        (folder / "examples").symlink_to(ROOT / "examples")
         self.server = Server(folder / "data", **({"TOKEN": token} if token else {}))
         self.hook_port = free_port()
+        (folder / "examples").mkdir()
+        for path in (ROOT / "examples").iterdir():
+            if path.suffix == ".json":
+                (folder / "examples" / path.name).write_text(path.read_text().replace("9000", str(self.hook_port)))
+            else:
+                (folder / "examples" / path.name).symlink_to(path)
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("TRAINYARD_")} | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TRAINYARD_URL": self.server.url,
@@ -79,13 +84,6 @@ def check(reader: Reader, mark: str) -> None:
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_do_what_it_says(reader: Reader) -> None:
-    slow = (ROOT / "examples/slow_job.json").read_text().replace("9000", str(reader.hook_port))
-    (reader.folder / "examples").unlink()
-    (reader.folder / "examples").mkdir()
-    for path in (ROOT / "examples").iterdir():
-        (reader.folder / "examples" / path.name).symlink_to(path)
-    (reader.folder / "examples" / "slow_job.json").unlink()
-    (reader.folder / "examples" / "slow_job.json").write_text(slow)
     check(reader, "run")
 
 
