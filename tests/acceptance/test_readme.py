@@ -39,6 +39,8 @@ class Reader:
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("TRAINYARD_")} | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "TRAINYARD_URL": self.server.url,
+            "NO_PROXY": "*",
+            "no_proxy": "*",
             **({"TRAINYARD_TOKEN": token} if token else {}),
         }
 

@@ -136,7 +136,6 @@ def test_on_a_full_disk_jobs_are_refused_and_the_service_goes_on(server, documen
     assert server.get(f"/train/{accepted[0]}")["job_id"] == accepted[0]
     time.sleep(0.5)
     assert server.request("GET", "/train")[0] == 200
-    import os
 
     os.killpg(server.process.pid, signal.SIGKILL)
     server.process.wait()
