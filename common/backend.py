@@ -29,7 +29,8 @@ class JobSpec:
 
     `lane` names what the job competes for on its backend: jobs of one lane start in strict order. `needs` counts what
     it takes of `Capacity.free`. `folder`: whether the run needs a job folder. `request` is the resolved document
-    without secrets. `log` is a local folder that the service keeps `train.log`, `metrics.jsonl` and `events.jsonl` in, or None.
+    without secrets. `log` is a local folder that the service keeps `train.log`, `metrics.jsonl` and `events.jsonl` in,
+    or None.
     """
 
     engine: str

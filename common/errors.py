@@ -32,6 +32,12 @@ class InvalidJSON(InvalidRequest):
     code = "invalid_json"
 
 
+class UnsupportedMediaType(TrainyardError):
+    """The body must be sent with `Content-Type: application/json`."""
+
+    code = "invalid_request"
+
+
 class UnknownBackend(InvalidRequest):
     """No backend of that name is registered."""
 

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "https": "train", "http": "train", "hf": "train"}
-
 
 def scheme(uri: str) -> str:
     """The URI's scheme, `file` for a path."""

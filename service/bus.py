@@ -6,6 +6,7 @@ Everything here runs on the event loop. `publish` is called by the writer alone,
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from functools import cached_property
 
 from attrs import frozen
 
@@ -22,6 +23,15 @@ class Frame:
     uid: str
     ends: bool
     sse: bytes
+
+
+class Batch(list[Frame]):
+    """Frames that belong together; readers at one place share them, and their bytes."""
+
+    @cached_property
+    def sse(self) -> bytes:
+        """All of them, to be written at once."""
+        return self[0].sse if len(self) == 1 else b"".join(made.sse for made in self)
 
 
 def frame(event: StoredEvent) -> Frame:
@@ -43,8 +53,8 @@ class Bus:
         self._bytes = 0
         self._all: deque[Frame] = deque()
         self._of_job: dict[str, deque[Frame]] = {}
-        self._waiters: dict[str | None, asyncio.Future[None]] = {}
-        self._batches: dict[tuple[str | None, int], Sequence[Frame]] = {}
+        self._waiters: dict[str | None, set[asyncio.Future[None]]] = {}
+        self._batches: dict[tuple[str | None, int], Batch] = {}
         self.newest = 0
         self.oldest_kept = 0
         """Every event with a larger id than this is in the ring."""
@@ -78,9 +88,9 @@ class Bus:
             del self._of_job[oldest.uid]
 
     def _wake(self, key: str | None) -> None:
-        waiter = self._waiters.pop(key, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        for waiter in self._waiters.pop(key, ()):
+            if not waiter.done():
+                waiter.set_result(None)
 
     def close(self) -> None:
         """Wake every reader for the last time."""
@@ -88,7 +98,7 @@ class Bus:
         for key in list(self._waiters):
             self._wake(key)
 
-    def in_ring(self, uid: str | None, after: int) -> Sequence[Frame] | None:
+    def in_ring(self, uid: str | None, after: int) -> Batch | None:
         """What the ring has behind `after`; None when it may lack some of it. Readers at one place share the answer."""
         if after < self.oldest_kept:
             return None
@@ -101,23 +111,28 @@ class Bus:
                 if made.id <= after:
                     break
                 newest_first.append(made)
-            found = self._batches[key] = newest_first[::-1]
+            found = self._batches[key] = Batch(reversed(newest_first))
         return found
 
     async def wait(self, uid: str | None) -> None:
         """Until the next event of the job (None: of any)."""
-        waiter = self._waiters.get(uid)
-        if waiter is None:
-            waiter = self._waiters[uid] = asyncio.get_running_loop().create_future()
-        await asyncio.shield(waiter)
+        waiter = asyncio.get_running_loop().create_future()
+        waiting = self._waiters.setdefault(uid, set())
+        waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            waiting.discard(waiter)
+            if not waiting and self._waiters.get(uid) is waiting:
+                del self._waiters[uid]
 
-    async def frames(self, store: Store, uid: str | None, after: int) -> AsyncIterator[Sequence[Frame]]:
+    async def frames(self, store: Store, uid: str | None, after: int) -> AsyncIterator[Batch]:
         """Batches of frames behind `after`, for ever, until the bus is closed."""
         while not self.closed:
             batch = self.in_ring(uid, after)
             if batch is None:
                 seen = self.newest
-                batch = [frame(event) for event in await store.events(uid, after, _PAGE)]
+                batch = Batch(frame(event) for event in await store.events(uid, after, _PAGE))
                 if not batch:
                     after = seen  # a quiet job: up to there it has nothing, whatever the ring dropped meanwhile
                     continue

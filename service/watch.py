@@ -157,7 +157,8 @@ class Watch:
             case RunBegan():
                 bodies: list[Body] = []
             case _:
-                bodies = [masked(what, watched.masker)]
+                at = {} if event.at is None else {"at": event.at}
+                bodies = [masked(evolve(what, extra={**what.extra, **at}), watched.masker)]
         await self._append(watched, bodies, event)
         return False
 

@@ -58,7 +58,7 @@ class LocalBackend(BaseTrainerBackend):
         return find_errors(request, self.machine)
 
     def build_job_spec(self, request: TrainRequest) -> JobSpec:
-        return build(request, self.machine)
+        return build(request, self.machine, self.context.settings.min_free_bytes)
 
     async def submit(self, job: Job, attempt: int, spec: JobSpec) -> Handle:
         if (found := await self.find(job, attempt)) is not None:

@@ -6,7 +6,7 @@ from math import floor
 from backends.local import paths
 from backends.local.batches import batch_errors
 from backends.local.machine import Machine
-from common.storage import EXTRAS, scheme
+from common.storage import scheme
 from schemas.train import TrainRequest
 from schemas.values import FieldError
 
@@ -119,8 +119,7 @@ def _remote(uri: str) -> str | None:
     kind = scheme(uri)
     if kind == "file":
         return None
-    extra = f" (it will need the extra trainyard[{EXTRAS[kind]}])" if kind in EXTRAS else ""
-    return f"{kind}:// {LATER}{extra}"
+    return f"{kind}:// {LATER}"
 
 
 def _tuning(request: TrainRequest) -> Found:

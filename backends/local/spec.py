@@ -19,7 +19,7 @@ from schemas.values import MASK, FieldWarning
 TRAINER = (sys.executable, "-P", "-m", "trainyard.trainer")
 
 
-def build(request: TrainRequest, machine: Machine) -> JobSpec:
+def build(request: TrainRequest, machine: Machine, spare_bytes: int) -> JobSpec:
     """The spec of a request that `limits.find_errors` has nothing against."""
     resources = lowered(request, machine)
     lane = "gpu" if resources.gpus else "cpu"
@@ -39,6 +39,7 @@ def build(request: TrainRequest, machine: Machine) -> JobSpec:
         engine="text",
         argv=TRAINER,
         request=_without_masks(unstructure(ready)),
+        options={"spare_bytes": spare_bytes},
         lane=lane,
         needs={"gpu": resources.gpus} if resources.gpus else {"cpu": 1},
         output=with_job(ready.artifacts.output_uri, request.job_id),

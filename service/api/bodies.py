@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
-from common.errors import InvalidJSON, TooLarge, TrainyardError
+from common.errors import InvalidJSON, TooLarge, UnsupportedMediaType
 from schemas.strict_json import JSONProblem, parse_json
 from schemas.values import FieldError
 from service.keys import PARTS
@@ -16,12 +16,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LARGE = 32 << 10
-
-
-class UnsupportedMediaType(TrainyardError):
-    """The body must be sent with `Content-Type: application/json`."""
-
-    code = "unsupported_media_type"
 
 
 async def read_json(request: web.Request) -> tuple[object, int]:

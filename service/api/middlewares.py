@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 @web.middleware
@@ -54,7 +54,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except Exception:  # the last door: a fault of ours is a 500 with an id that the log has too
         log.exception("a request failed", method=request.method, path=request.path)
-        detail = f"an error of ours; the log has it under request id {request['request_id']}"
+        detail = f"an error of ours; the log has it under request id {request[REQUEST_ID]}"
         return problem(500, "internal", detail)
 
 

@@ -21,7 +21,6 @@ STATUSES: Mapping[str, int] = {
     "conflict": 409,
     "not_supported": 409,
     "too_large": 413,
-    "unsupported_media_type": 415,
     "rate_limited": 429,
     "internal": 500,
     "unavailable": 503,
@@ -66,7 +65,7 @@ def problem(
 
 def of_error(error: errors.TrainyardError) -> web.Response:
     """The answer for an error of ours."""
-    status = STATUSES[error.code]
+    status = 415 if isinstance(error, errors.UnsupportedMediaType) else STATUSES[error.code]
     headers: dict[str, str] = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(max(1, round(error.retry_after)))

@@ -1,4 +1,4 @@
-"""Run as `killed_store.py FOLDER submit|append STATEMENT`: kills itself before that SQL statement of the writer (0: never)."""
+"""`killed_store.py FOLDER submit|append N`: kills itself before the writer's N-th SQL statement (0: never)."""
 
 import asyncio
 import os

@@ -12,10 +12,10 @@ from typing import Any
 from attrs import frozen
 
 from common.folder import FORMAT, Pair
+from trainyard.trainer.claim import SPARE_BYTES
 from trainyard.trainer.failures import ConfigError, DiskFull
 
 RECORD = "checkpoint.json"
-_SPARE_BYTES = 64 * 1024 * 1024
 log = logging.getLogger("trainyard.trainer")
 
 
@@ -43,6 +43,8 @@ class Checkpoints:
     uid: str
     pair: Pair
     check_fence: Callable[[], None]
+    #: Free disk that a checkpoint leaves.
+    spare_bytes: int = SPARE_BYTES
 
     @property
     def folder(self) -> Path:
@@ -101,11 +103,12 @@ class Checkpoints:
         return Checkpoint(path, record)
 
     def check_room(self, needed: int) -> None:
-        """Raises `DiskFull` when the output folder's disk has less than `needed` bytes and a little to spare."""
+        """Raises `DiskFull` when the output folder's disk has less than `needed` and `spare_bytes` free."""
         free = shutil.disk_usage(self.output).free
-        if free < needed + _SPARE_BYTES:
+        if free < needed + self.spare_bytes:
             raise DiskFull(
-                f"{self.output}: a checkpoint needs {needed + _SPARE_BYTES:,} bytes, {free:,} are free; none was begun"
+                f"{self.output}: a checkpoint needs {needed + self.spare_bytes:,} bytes, {free:,} are free; "
+                "none was begun"
             )
 
     def prune(self, keep: int | None) -> None:

@@ -12,6 +12,9 @@ from attrs import frozen
 from common.folder import FORMAT, JobFolder, Pair
 from trainyard.trainer.failures import ConfigError, Fenced, RunEnded, first_line
 
+#: Free disk that a checkpoint leaves, where the service said nothing.
+SPARE_BYTES = 64 << 20
+
 _PAUSES = (0.05, 0.2, 0.5)
 
 
@@ -80,6 +83,7 @@ class Spec:
     devices: tuple[str, ...]
     threads: int
     changes: tuple[Mapping[str, Any], ...]
+    spare_bytes: int
 
     @classmethod
     def read(cls, claim: Claim) -> "Spec":
@@ -96,6 +100,7 @@ class Spec:
                 devices=tuple(str(d) for d in raw.get("devices") or ()),
                 threads=_clipped(raw.get("threads") or 1),
                 changes=tuple(raw.get("changes") or ()),
+                spare_bytes=int((raw.get("options") or {}).get("spare_bytes", SPARE_BYTES)),
             )
         except (OSError, ValueError, TypeError, KeyError) as e:
             raise ConfigError(f"{path} can't be used: {type(e).__name__}: {e}") from e

@@ -1,14 +1,12 @@
 """Events: as pages of JSON, and as server-sent events (contract train.md, 4)."""
 
 import json
-from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from service.api.bodies import answer_text
 from service.api.query import integer
-from service.bus import Frame
 from service.keys import PARTS, REQUEST_ID
 from service.parts import Parts
 
@@ -74,7 +72,7 @@ def _cursor(given: str | None, oldest: int, newest: int, *, default: int) -> tup
 
 async def _send(parts: Parts, response: EventSourceResponse, uid: str | None, after: int) -> None:
     async for batch in parts.bus.frames(parts.store, uid, after):
-        await response.write(_joined(batch))
+        await response.write(batch.sse)
         if uid is not None and batch[-1].ends and await _over(parts, uid, batch[-1].id):
             return
     await response.write(b": the server stops\nretry: 1000\n\n")
@@ -84,10 +82,6 @@ async def _over(parts: Parts, uid: str, after: int) -> bool:
     """Whether a job's newest event is an end and lies not behind the cursor."""
     job = (await parts.store.job_by_uid(uid)).job
     return job.ended and after >= job.last_event_id
-
-
-def _joined(batch: Sequence[Frame]) -> bytes:
-    return batch[0].sse if len(batch) == 1 else b"".join(frame.sse for frame in batch)
 
 
 ROUTES = (

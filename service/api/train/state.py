@@ -115,6 +115,7 @@ async def metrics(request: web.Request) -> web.Response:
         numbers.jobs.labels(status).set(counts.jobs.get(status, 0))
     for state in ("pending", "dead"):
         numbers.deliveries.labels(state).set(counts.deliveries.get(state, 0))
+    numbers.writes_waiting.set(parts.store.writes_waiting)
     numbers.subscribers.set(parts.subscribers)
     numbers.newest_event.set(counts.events)
     return web.Response(body=numbers.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

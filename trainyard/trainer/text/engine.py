@@ -12,7 +12,7 @@ def start(run: Run) -> Result:
     """Look at the document, the output folder and the data; load nothing before they are good."""
     settings = read_settings(run.spec.request)
     paths = dataset_paths(run.spec.request)
-    checkpoints = Checkpoints(run.spec.output, run.spec.uid, run.claim.pair, run.fence.check)
+    checkpoints = Checkpoints(run.spec.output, run.spec.uid, run.claim.pair, run.fence.check, run.spec.spare_bytes)
     checkpoints.claim()
     newest = checkpoints.newest()
     if newest is not None:

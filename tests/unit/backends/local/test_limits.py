@@ -40,7 +40,7 @@ def test_the_usage_guides_document_is_refused_for_exactly_what_is_lacking() -> N
     assert errors["resources.cpus"] == "16 asked, this machine has 2; cpus: 2 would run"
     assert errors["resources.memory_gb"] == "128 asked, this machine has 23 GiB; memory_gb: 23 would run"
     assert errors["datasets[0].source"] == (
-        "s3:// is not in this version of local (it will need the extra trainyard[s3]); a local path would run"
+        "s3:// is not in this version of local; a local path would run"
     )
 
 

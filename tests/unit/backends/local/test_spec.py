@@ -18,7 +18,7 @@ from tests.unit.backends.local.documents import GPUS, SMALL, document
 def built(folder: Path, machine: Any = SMALL, **patch: Any) -> JobSpec:
     read = structure(document(folder, **patch), TrainRequest)
     assert read.value is not None, read.errors
-    return build(read.value, machine)
+    return build(read.value, machine, 4096)
 
 
 def test_defaults_are_lowered_to_what_the_machine_has_with_a_warning_each(tmp_path: Path) -> None:
