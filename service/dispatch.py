@@ -12,7 +12,7 @@ from common.clock import Clock
 from common.errors import BackendUnavailable, IllegalMove, InvalidRequest, NotFound, TrainyardError
 from common.event import JobCancelled, JobFailed, JobPhase, JobSubmitted
 from common.folder import JobFolder, spec_document
-from common.job import Phase, Reason, Status, Wish
+from common.job import Job, Phase, Reason, Status, Wish
 from common.settings import Settings
 from service.specs import read_spec
 from service.store.base import Changes, JobRecord, Store
@@ -184,9 +184,7 @@ class Dispatch:
             await self._store.append(uid, [body], attempt=handle.attempt, changes=Changes(handle=handle), urgent=True)
         except (IllegalMove, NotFound) as e:
             log.warning("the job ended while it was handed over; its run is ended", error=e.message)
-            await asyncio.to_thread(
-                close_attempt, JobFolder(self._settings.jobs_dir / record.job.job_id), handle.attempt
-            )
+            await self.close_attempt(record.job)
             await _discard(backend, handle)
             return
         self._unsure.discard(uid)
@@ -225,12 +223,18 @@ class Dispatch:
         """The withdrawal of a job is over, one way or the other."""
         self._taken.discard(uid)
 
+    async def close_attempt(self, job: Job) -> None:
+        """Leave nothing of an attempt that was prepared and never handed over."""
+        folder = JobFolder(self._settings.jobs_dir / job.job_id)
+        await asyncio.to_thread(close_attempt, folder, job.attempt)
+
     async def _finish_withdrawal(self, uid: str) -> None:
         record = await self._store.job_by_uid(uid)
         if record.job.ended or record.handle is not None:
             self._withdraw.discard(uid)
         elif await self.withdraw(record):
             try:
+                await self.close_attempt(record.job)
                 await self._store.append(uid, [JobCancelled()], urgent=True)
                 self._withdraw.discard(uid)
             finally:
@@ -252,6 +256,7 @@ class Dispatch:
     async def _fail(self, uid: str, reason: Reason, explanation: str) -> None:
         record = await self._store.job_by_uid(uid)
         if record.job.status is Status.QUEUED:
+            await self.close_attempt(record.job)
             await self._store.append(uid, [JobFailed(reason=reason, explanation=explanation)], urgent=True)
 
 

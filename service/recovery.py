@@ -17,7 +17,7 @@ async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
     """Start the watchers of every job that a backend has; waits for no backend."""
     to_withdraw: set[str] = set()
     adopted, after = 0, 0
-    while page := await store.live_jobs(after, _PAGE):
+    while page := await store.to_adopt(after, _PAGE):
         after = page[-1].seq
         for record in page:
             if record.handle is not None:

@@ -27,6 +27,9 @@ async def read_json(request: web.Request) -> tuple[object, int]:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge as e:
         raise TooLarge(f"the body is larger than {limit} bytes") from e
+    except web.RequestPayloadError as e:
+        reason = " ".join(str(e.__cause__ or e).split())[:200]
+        raise InvalidJSON([FieldError("$", f"can't be read as it was sent: {reason}")]) from e
     try:
         return await in_thread_if_large(len(body), parse_json, body), len(body)
     except JSONProblem as e:

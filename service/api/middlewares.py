@@ -8,9 +8,9 @@ import structlog
 from aiohttp import web
 
 from common.clock import new_id
-from common.errors import TrainyardError
+from common.errors import TrainyardError, Unavailable
 from service.api.problems import of_error, problem
-from service.auth import admit
+from service.auth import OPEN_PATHS, admit
 from service.keys import PARTS, REQUEST_ID
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,10 @@ async def request_ids(request: web.Request, handler: Handler) -> web.StreamRespo
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        admit(request, request.app[PARTS].settings)
+        parts = request.app[PARTS]
+        admit(request, parts.settings)
+        if parts.stopping and request.path not in OPEN_PATHS:
+            raise Unavailable("the service is stopping; runs go on, try again soon", retry_after=5)
         return await handler(request)
     except TrainyardError as e:
         return of_error(e)

@@ -20,7 +20,7 @@ def integer(request: web.Request, name: str, default: int, *, least: int = 0, mo
         value = int(text) if text.isascii() else None
     except ValueError:
         value = None
-    if value is None or value < least or value > _LARGEST:
+    if value is None or value < least:
         raise refused(name, f"must be an integer ≥ {least}, got {text[:80]!r}")
     return min(value, most)
 

@@ -1,7 +1,7 @@
 """A posted document made ready: checked by the contract and by its backend, secrets taken out, spec built."""
 
+import os.path
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -11,6 +11,7 @@ from common.errors import InvalidRequest
 from schemas.converter import Structured, structure
 from schemas.paths import absolute_paths
 from schemas.secrets import seal
+from schemas.trail import kind_word
 from schemas.train import TrainRequest
 from schemas.values import FieldError, FieldWarning
 from service.parts import Parts
@@ -38,10 +39,10 @@ class Accepted:
 def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
     """Check a document. Raises `InvalidRequest` with everything that is wrong, `UnknownBackend`."""
     if not isinstance(posted, dict):
-        raise InvalidRequest([FieldError("$", f"must be an object, got {type(posted).__name__}")])
+        raise InvalidRequest([FieldError("$", f"must be an object, got {kind_word(posted)}")])
     if "output_name" in posted and "job_id" not in posted:
         raise InvalidRequest([FieldError("$", _FLUX)], _FLUX)
-    document = absolute_paths(posted, parts.cwd, exists=Path.exists)
+    document = absolute_paths(posted, parts.cwd, exists=os.path.exists)
     read = structure(document, TrainRequest, strict=strict)
     named = posted.get("backend")
     name = named if isinstance(named, str) else parts.settings.backend

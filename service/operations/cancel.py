@@ -34,6 +34,7 @@ async def _wish(parts: Parts, record: JobRecord) -> bool:
     queued = record.job.status is Status.QUEUED and record.handle is None
     if queued and await parts.dispatch.withdraw(record):
         try:
+            await parts.dispatch.close_attempt(record.job)
             await parts.store.append(uid, [JobCancelled()], changes=stored, if_version=record.version, urgent=True)
         except Conflict:
             return False

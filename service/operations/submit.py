@@ -61,7 +61,7 @@ def hooks(request: TrainRequest) -> dict[str, Sequence[str]]:
     webhook, stream = request.callbacks.webhook_url, request.artifacts.status_stream_url
     types = sorted(LIFECYCLE)
     if "callbacks.event_filter" in request.asked:
-        types = [f"job.{name}" for name in request.callbacks.event_filter]
+        types = sorted({f"job.{name}" for name in request.callbacks.event_filter})
     found: dict[str, Sequence[str]] = {}
     if webhook is not None:
         found["webhook"] = types

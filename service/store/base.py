@@ -185,8 +185,8 @@ class Store(ABC):
         """Newest first, without documents and specs; `before` is the `seq` of the last one seen."""
 
     @abstractmethod
-    async def live_jobs(self, after: int, limit: int) -> list[JobRecord]:
-        """Queued and running jobs in order of acceptance, from behind `after`."""
+    async def to_adopt(self, after: int, limit: int) -> list[JobRecord]:
+        """Live jobs that a backend took, or whose cancelling is unfinished, by acceptance, from behind `after`."""
 
     @abstractmethod
     async def last_accepted(self) -> int:
@@ -239,6 +239,11 @@ class Store(ABC):
     @abstractmethod
     async def counts(self) -> Counts:
         """Numbers for limits and metrics."""
+
+    @property
+    @abstractmethod
+    def writes_waiting(self) -> int:
+        """Writes that are not committed yet."""
 
     @abstractmethod
     async def check(self) -> None:

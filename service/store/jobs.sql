@@ -44,9 +44,10 @@ WHERE job_id = :job_id AND job_id = :job_id COLLATE BINARY
 -- A job by its own id.
 SELECT * FROM jobs WHERE uid = ?
 
--- name: live
--- Queued and running jobs in order of acceptance.
-SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('queued', 'running') AND seq > ? ORDER BY seq LIMIT ?
+-- name: to_adopt
+-- Live jobs that a backend took, or that are to be ended; what only waits is left to the dispatcher.
+SELECT * FROM jobs INDEXED BY jobs_to_adopt
+WHERE status IN ('queued', 'running') AND (handle IS NOT NULL OR wanted <> 'run') AND seq > ? ORDER BY seq LIMIT ?
 
 -- name: lanes
 -- The lanes with jobs that no backend took yet, by hopping through the index.

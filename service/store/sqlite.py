@@ -179,8 +179,8 @@ class SqliteStore(Store):
         query, values = jobs.listing(scope, filters, before, limit)
         return [jobs.record(row) for row in await self._read(query, values)]
 
-    async def live_jobs(self, after: int, limit: int) -> list[JobRecord]:
-        return [jobs.record(row) for row in await self._read(jobs.SQL["live"], (after, limit))]
+    async def to_adopt(self, after: int, limit: int) -> list[JobRecord]:
+        return [jobs.record(row) for row in await self._read(jobs.SQL["to_adopt"], (after, limit))]
 
     async def last_accepted(self) -> int:
         (row,) = await self._read(jobs.SQL["last_accepted"])

@@ -20,7 +20,7 @@ _IDLE_SECONDS = 5.0
 _PAGES_TO_FREE = 1000
 
 Work = Callable[[sqlite3.Connection, list[StoredEvent]], Any]
-"""What is to be written, and the list that its events go into; it is run again where another item of its batch fails."""
+"""What is to be written, and the list for its events; run again, after a rollback, when another item of the batch fails."""
 
 
 class _Item:
@@ -148,7 +148,7 @@ class Writer:
             self._on_fatal()
 
     def _all(self, connection: sqlite3.Connection, batch: list[_Item], events: list[StoredEvent]) -> bool:
-        """Run the items without a savepoint each, which is cheaper; False when one failed that had written something."""
+        """Run the items, without a savepoint each; False when one failed that had written something."""
         for item in batch:
             made: list[StoredEvent] = []
             before = connection.total_changes

@@ -110,6 +110,8 @@ class Sender:
             return Answer(error=masker.text(str(e)), final=True)
         except aiohttp.InvalidURL:
             return Answer(error="the URL can't be used: it is not a valid http(s) URL", final=True)
+        except UnicodeError:  # the host is no name that could be looked up
+            return Answer(error="the URL can't be used: its host is not a valid name", final=True)
         except TimeoutError:
             return Answer(error=f"no answer within {self._timeout.total:g} s", unreachable=True)
         except (aiohttp.ClientError, OSError) as e:

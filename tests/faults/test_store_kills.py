@@ -8,6 +8,7 @@ import pytest
 
 from common.clock import Clock
 from common.secret import SecretBox
+from service.store.base import EVERYTHING, Filters
 from service.store.sqlite import open_store
 
 KEY = bytes(32)
@@ -39,7 +40,7 @@ async def look(folder: Path):
         on_fatal=lambda: None,
     )
     try:
-        found = await store.live_jobs(0, 100)
+        found = await store.jobs(EVERYTHING, Filters(), None, 100)
         jobs = {r.job.job_id: r for r in found}
         events = {name: await store.events(r.job.uid, 0, 100) for name, r in jobs.items()}
         secrets = {name: await store.secrets(r.job.uid) for name, r in jobs.items()}

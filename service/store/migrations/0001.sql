@@ -38,7 +38,8 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_status ON jobs (status, seq);
 CREATE INDEX jobs_by_backend ON jobs (backend, seq);
 CREATE INDEX jobs_by_owner ON jobs (tenant, owner, seq);
-CREATE INDEX jobs_live ON jobs (seq) WHERE status IN ('queued', 'running');
+CREATE INDEX jobs_to_adopt ON jobs (seq)
+    WHERE status IN ('queued', 'running') AND (handle IS NOT NULL OR wanted <> 'run');
 CREATE INDEX jobs_waiting ON jobs (lane, priority DESC, seq) WHERE status = 'queued' AND handle IS NULL;
 
 CREATE TABLE labels (

@@ -168,3 +168,20 @@ async def test_the_capacity_of_a_pool_is_told(one_device):
     found = {b["name"]: b for b in (await (await one_device.get("/backends")).json())["backends"]}
     assert found["simulated"]["capacity"]["total"] == {"gpu": 1}
     assert isinstance(Capacity().total, dict)
+
+
+async def test_secrets_made_for_a_submission_that_never_went_through_are_gone_after_a_cancel(
+    client, document, away, settings
+):
+    away["submit"] = BackendUnavailable("the cluster does not answer")
+    secret = document("a", log_lines_per_step=1)
+    secret["base_model"]["huggingface_token"] = "hf_very-secret"
+    await client.post("/train", json=secret)
+    handed_over = settings.jobs_dir / "a" / "secrets.1"
+    async with asyncio.timeout(5):
+        while not handed_over.exists():
+            await asyncio.sleep(0.02)
+    assert handed_over.stat().st_mode & 0o077 == 0
+    await client.post("/train/a/cancel")
+    assert (await ended(client, "a"))[0]["status"] == "cancelled"
+    assert not handed_over.exists()
