@@ -33,7 +33,7 @@ def started(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def processes_of(folder: Path) -> list[str]:
     """Every process that names the demo's folder, or is part of a run of one of its jobs."""
-    uids = {path.parent.name for path in folder.glob("server/jobs/*/spec.json")}
+    jobs = {path.parent.name for path in folder.glob("server/jobs/*/spec.json")}
     found = []
     for process in Path("/proc").iterdir():
         try:
@@ -41,7 +41,7 @@ def processes_of(folder: Path) -> list[str]:
         except (OSError, NotADirectoryError):
             continue
         job = re.search(rb"TRAINYARD_JOB_ID=([^\0]*)", environ)
-        is_run = b"TRAINYARD_RUN=" in environ and job is not None and job[1].decode() in uids
+        is_run = b"TRAINYARD_RUN=" in environ and job is not None and job[1].decode() in jobs
         if os.fsencode(folder) in line or is_run:
             found.append(line.replace(b"\0", b" ").decode(errors="replace"))
     return found
