@@ -5,11 +5,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 
+import structlog
 from attrs import define, field, frozen
 
 from common.backend import INTERFACE_VERSION, BackendContext, BaseTrainerBackend
 from common.errors import BackendUnavailable, InvalidRequest, UnknownBackend
 from schemas.values import FieldError
+
+log = structlog.get_logger(__name__)
 
 GROUP = "trainyard.backends"
 
@@ -105,9 +108,14 @@ class Registry:
                 self._entries[name].broken = f"failed to start: {type(e).__name__}: {e}"
 
     async def close(self) -> None:
-        for entry in self._entries.values():
-            if entry.backend is not None:
+        """Close every backend; one that fails keeps none of the others open."""
+        for name, entry in self._entries.items():
+            if entry.backend is None:
+                continue
+            try:
                 await entry.backend.close()
+            except Exception:  # as above
+                log.exception("a backend can't be closed", backend=name)
 
     def loaded(self) -> Iterator[BaseTrainerBackend]:
         for name in self.names():

@@ -79,7 +79,6 @@ def _template() -> NewJob:
         lane=f"simulated/{spec.lane}",
         labels={},
         document=json.dumps(sealed.document),
-        fingerprint=sealed.fingerprint,
         spec=write_spec(spec),
         warnings="[]",
         hooks=hooks(request),

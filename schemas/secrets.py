@@ -4,7 +4,6 @@ Secret are the typed fields, every value of `extra_parameters.env`, user-info an
 under an unknown key that looks secret. All of it works on documents, right or wrong, and never changes them.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
@@ -22,6 +21,7 @@ _Masker = Callable[[Any, Path, Keep], Any]
 
 _LARGEST_EXACT: Final = 2**53
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
+_LEAVES: Final = frozenset({int, bool, type(None)})
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _maskers: dict[tuple[Any, type[Any] | None], _Masker] = {}
 
@@ -32,11 +32,6 @@ class Sealed:
 
     document: JSONObject
     values: dict[str, str] = attrs.field(repr=lambda values: repr(sorted(values)))
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the document, at less cost than from the document itself."""
-        return hashlib.sha256(_canonical(_pruned(self.document)).encode()).hexdigest()
 
 
 def seal(document: Mapping[str, Any], *, options: type[Any] | None = None) -> Sealed:
@@ -73,9 +68,12 @@ def comparable(document: Mapping[str, Any], *, options: type[Any] | None = None)
     return cast(JSONObject, _pruned(mask(document, options=options)))
 
 
-def fingerprint(document: Mapping[str, Any], *, options: type[Any] | None = None) -> str:
-    """Equal for the same document in whatever order, spelling of numbers and with whatever secrets (SHA-256)."""
-    return seal(document, options=options).fingerprint
+def same(one: JSONObject, other: JSONObject) -> bool:
+    """Whether two masked documents are the same one, in whatever order, spelling of numbers and with whatever secrets.
+
+    They are compared as JSON text: in Python 1 and true are equal.
+    """
+    return _canonical(_pruned(one)) == _canonical(_pruned(other))
 
 
 def _masker(tp: Any, options: type[Any] | None = None) -> _Masker:
@@ -149,8 +147,14 @@ def _put_back(value: Any, path: Path, values: Mapping[str, str]) -> Any:
 
 
 def _pruned(value: Any) -> Any:
+    if value.__class__ in _LEAVES:
+        return value
     if isinstance(value, dict):
-        return {key: _pruned(item) for key, item in value.items() if item is not None and item != MASK}
+        return {
+            key: item if item.__class__ in _LEAVES or (item.__class__ is str and MASK not in item) else _pruned(item)
+            for key, item in value.items()
+            if item is not None and item != MASK
+        }
     if isinstance(value, list):
         return [_pruned(item) for item in value]
     if isinstance(value, str):

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import cattrs
 
-from schemas.fields import is_mapping, item_type, shape_of
+from schemas.fields import choices, is_mapping, item_type, shape_of
 from schemas.masking import shown_free
 from schemas.uri import mask_urls
 from schemas.values import MASK, Secret
@@ -46,18 +46,26 @@ def _subclass_of(kind: type[Any] | tuple[type[Any], ...]) -> Callable[[Any], boo
 
 def _class_hook(cls: type[Any], write: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
     shape = shape_of(cls)
-    hooks = [
-        (name, shown_free if _undeclared(field.kind.bare) else write)
-        for name, field in shape.fields.items()
-        if not field.spelling
-    ]
+    hooks = [(name, _hook_of(field.kind.bare, write)) for name, field in shape.fields.items() if not field.spelling]
     rest = shape.rest
 
     def to_json(value: Any) -> dict[str, Any]:
-        found = {name: hook(getattr(value, name)) for name, hook in hooks}
+        found: dict[str, Any] = {}
+        for name, hook in hooks:
+            item = getattr(value, name)
+            found[name] = item if hook is None or item is None else hook(item)
         return found if rest is None else found | shown_free(dict(getattr(value, rest)))
 
     return to_json
+
+
+def _hook_of(bare: Any, write: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
+    """How a field is written that is not null; None where it is plain JSON without secrets."""
+    if bare in (int, float, bool) or choices(bare):
+        return None
+    if bare is str:
+        return mask_urls
+    return shown_free if _undeclared(bare) else write
 
 
 def _undeclared(bare: Any) -> bool:

@@ -4,9 +4,12 @@ Everything here runs on the event loop. `publish` is called by the writer alone,
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from functools import cached_property
+from itertools import islice
+from operator import attrgetter
 
 from attrs import frozen
 
@@ -111,6 +114,10 @@ class Bus:
                 if made.id <= after:
                     break
                 newest_first.append(made)
+                if len(newest_first) > _PAGE:  # far behind: the next page, so that no slow reader holds all of the ring
+                    start = bisect_right(line, after, key=attrgetter("id"))
+                    newest_first = list(islice(line, start, start + _PAGE))[::-1]
+                    break
             found = self._batches[key] = Batch(reversed(newest_first))
         return found
 

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 
 import structlog
-from attrs import define, field
+from attrs import define, evolve, field
 
 from backends.registry import Registry
 from common.backend import BaseTrainerBackend, Handle, JobSpec, RunEnded
@@ -24,6 +25,7 @@ _TICK_SECONDS = 1.0
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
 _SUBMIT_SECONDS = 120.0
+_ASK_SECONDS = 10.0
 
 
 @define
@@ -35,6 +37,8 @@ class _Lane:
     down_since: float | None = None
     retry_at: float = 0.0
     retry_after: float = _FIRST_RETRY
+    refuses: bool = False
+    """The last submission found the backend away, whatever its capacity says."""
 
 
 class Dispatch:
@@ -49,6 +53,8 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._taken: set[str] = set()
         """Jobs that are being submitted or withdrawn at this moment."""
+        self._released: set[str] = set()
+        """Jobs that were that when the store was last asked who waits: its answer may be older than their handles."""
         self._unsure: set[str] = set()
         """Jobs of which a submission may have gone through without leaving a handle."""
         self._withdraw: set[str] = set()
@@ -78,8 +84,8 @@ class Dispatch:
                 self._wake.clear()
                 try:
                     await self._round(group)
-                except TrainyardError as e:
-                    log.warning("dispatch failed and is tried again", error=e.message)
+                except (TrainyardError, OSError) as e:
+                    log.warning("dispatch failed and is tried again", error=str(e))
                 try:
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._wake.wait()
@@ -88,7 +94,10 @@ class Dispatch:
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
         for uid in list(self._withdraw):
-            await self._finish_withdrawal(uid)
+            try:
+                await self._finish_withdrawal(uid)
+            except (TrainyardError, OSError) as e:
+                log.warning("a job can't be withdrawn yet", uid=uid, error=str(e))
         lanes = await self._store.lanes()
         self._reasons = {lane: reason for lane, reason in self._reasons.items() if lane in lanes}
         for lane in lanes:
@@ -100,7 +109,7 @@ class Dispatch:
     async def _dispatch_lane(self, group: asyncio.TaskGroup, lane: str, name: str, known: _Lane) -> None:
         try:
             backend = self._registry.get(name)
-            async with asyncio.timeout(_SUBMIT_SECONDS):
+            async with asyncio.timeout(_ASK_SECONDS):
                 capacity = await backend.capacity()
         except (InvalidRequest, BackendUnavailable, TimeoutError) as e:
             await self._down(lane, known, str(e) or "the backend does not answer")
@@ -112,14 +121,16 @@ class Dispatch:
         if capacity.reason is not None:
             await self._down(lane, known, capacity.reason)
             return
-        known.down_since, known.retry_after = None, _FIRST_RETRY
+        if not known.refuses:
+            known.down_since, known.retry_after = None, _FIRST_RETRY
         room = self._settings.submit_concurrency - known.submissions
         if room <= 0:
             return
         free = None if capacity.free is None else Counter(capacity.free)
+        self._released.clear()
         waiting = await self._store.waiting(lane, self._clock.now(), room + len(self._taken))
         for record in waiting:
-            if record.job.uid in self._taken:
+            if record.job.uid in self._taken or record.job.uid in self._released:
                 continue
             spec = read_spec(record.spec)
             if free is not None:
@@ -144,25 +155,35 @@ class Dispatch:
         job = record.job
         structlog.contextvars.bind_contextvars(job_id=job.job_id)
         try:
-            handle = await self._hand_over(record, spec, backend)
-            await self._handed_over(record, backend, handle)
-        except BackendUnavailable as e:
+            await self._submit_once(record, spec, backend, known)
+        except Exception as e:  # even the failure can't be told, with a full disk for one: nobody else is held up by it
             self._unsure.add(job.uid)
-            await self._down(record.lane, known, e.message)
-        except TimeoutError:
-            self._unsure.add(job.uid)
-            await self._down(record.lane, known, f"submitting took more than {_SUBMIT_SECONDS:.0f} s")
-        except TrainyardError as e:
-            self._unsure.add(job.uid)
-            log.warning("submission failed and is tried again", error=e.message)
-        except Exception as e:  # a backend may raise anything: then this job fails, and no other
-            log.exception("submission failed")
-            await self._fail(job.uid, Reason.REJECTED, f"{type(e).__name__}: {e}")
+            log.warning("submission failed and is tried again", error=f"{type(e).__name__}: {e}")
         finally:
-            self._taken.discard(job.uid)
+            self.settle(job.uid)
             known.submissions -= 1
             known.in_flight.subtract(spec.needs)
             self.wake()
+
+    async def _submit_once(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane) -> None:
+        uid = record.job.uid
+        try:
+            handle = await self._hand_over(record, spec, backend)
+            await self._handed_over(record, backend, handle)
+            known.refuses = False
+        except BackendUnavailable as e:
+            self._unsure.add(uid)
+            known.refuses = True
+            await self._down(record.lane, known, e.message)
+        except TimeoutError:
+            self._unsure.add(uid)
+            known.refuses = True
+            await self._down(record.lane, known, f"submitting took more than {_SUBMIT_SECONDS:.0f} s")
+        except TrainyardError:
+            raise
+        except Exception as e:  # a backend may raise anything: then this job fails, and no other
+            log.exception("submission failed")
+            await self._fail(uid, Reason.REJECTED, f"{type(e).__name__}: {e}")
 
     async def _hand_over(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend) -> Handle:
         job = record.job
@@ -180,18 +201,19 @@ class Dispatch:
         """Store the handle, begin to watch, and pass on a wish that came meanwhile."""
         uid = record.job.uid
         body = JobSubmitted(backend=record.job.backend, backend_job_id=handle.backend_job_id)
+        stored = Changes(handle=handle)
         try:
-            await self._store.append(uid, [body], attempt=handle.attempt, changes=Changes(handle=handle), urgent=True)
+            job = await self._store.append(uid, [body], attempt=handle.attempt, changes=stored, urgent=True)
         except (IllegalMove, NotFound) as e:
             log.warning("the job ended while it was handed over; its run is ended", error=e.message)
             await self.close_attempt(record.job)
             await _discard(backend, handle)
             return
         self._unsure.discard(uid)
-        record = await self._store.job_by_uid(uid)
-        self._watch.begin(record, handle)
-        if record.wanted is Wish.CANCEL:
-            await self._store.append(uid, [JobPhase(phase=Phase.STOPPING)])
+        self._watch.begin(evolve(record, job=job), handle)  # before the wish is read: a later one finds the watcher
+        if (await self._store.job_by_uid(uid)).wanted is Wish.CANCEL:
+            with suppress(IllegalMove):  # it has ended already
+                await self._store.append(uid, [JobPhase(phase=Phase.STOPPING)])
             await self._watch.cancel(uid)
 
     def _doubtful(self, record: JobRecord) -> bool:
@@ -203,25 +225,38 @@ class Dispatch:
         if uid in self._taken:
             return False
         self._taken.add(uid)
-        if not self._doubtful(record):
-            return True
+        held = False
+        try:
+            held = not self._doubtful(record) or await self._never_handed_over(record)
+        finally:
+            if not held:
+                self.settle(uid)
+        return held
+
+    async def _never_handed_over(self, record: JobRecord) -> bool:
+        """Ask the backend; a submission that went through after all is watched from now on."""
         try:
             backend = self._registry.get(record.job.backend)
-            async with asyncio.timeout(_SUBMIT_SECONDS):
+            async with asyncio.timeout(_ASK_SECONDS):
                 handle = await backend.find(record.job, record.job.attempt)
         except (BackendUnavailable, InvalidRequest, TimeoutError):
-            self._withdraw.add(uid)
-            self.settle(uid)
             return False
-        if handle is None:
-            return True
-        await self._handed_over(record, backend, handle)
-        self.settle(uid)
-        return False
+        except Exception:  # a backend may raise anything; it is asked again
+            log.exception("a backend can't be asked for a run", job_id=record.job.job_id)
+            return False
+        if handle is not None:
+            await self._handed_over(record, backend, handle)
+        return handle is None
+
+    def withdraw_later(self, uid: str) -> None:
+        """A stored wish to cancel met a submission, or a backend that is away: end the job if no run comes of it."""
+        self._withdraw.add(uid)
+        self.wake()
 
     def settle(self, uid: str) -> None:
         """The withdrawal of a job is over, one way or the other."""
         self._taken.discard(uid)
+        self._released.add(uid)
 
     async def close_attempt(self, job: Job) -> None:
         """Leave nothing of an attempt that was prepared and never handed over."""
@@ -244,8 +279,9 @@ class Dispatch:
         """The backend can't take jobs: wait longer each time; after the set time its jobs fail."""
         now = self._clock.monotonic()
         known.down_since = now if known.down_since is None else known.down_since
-        known.retry_at = now + known.retry_after
-        known.retry_after = min(known.retry_after * 2, _LAST_RETRY)
+        if now >= known.retry_at:  # submissions that fail together are one failure
+            known.retry_at = now + known.retry_after
+            known.retry_after = min(known.retry_after * 2, _LAST_RETRY)
         if self._reasons.get(lane) != reason:
             log.warning("jobs wait for their backend", lane=lane, reason=reason)
         self._reasons[lane] = reason

@@ -7,13 +7,22 @@ from typing import Any
 from common.job import Phase, Status
 from service.store.base import JobRecord
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-def job_document(record: JobRecord, why_waiting: str | None = None, *, whole: bool = True) -> dict[str, Any]:
-    """The job document; `whole` adds `metadata`, which lists leave out."""
+
+def job_text(record: JobRecord, why_waiting: str | None = None) -> str:
+    """The whole job document as JSON; its `metadata` is put in as it is stored, without being read."""
+    light = _encode(job_document(record, why_waiting))
+    spec = f'{record.spec[:-1]},"changes":{record.changes}}}'
+    return f'{light[:-1]},"metadata":{{"request":{record.document},"job_spec":{spec}}}}}'
+
+
+def job_document(record: JobRecord, why_waiting: str | None = None) -> dict[str, Any]:
+    """The job document without `metadata`, as lists show it."""
     job = record.job
     path = f"/train/{job.job_id}"
     waits = job.status is Status.QUEUED and job.phase is Phase.WAITING and record.handle is None
-    document: dict[str, Any] = {
+    return {
         "job_id": job.job_id,
         "uid": job.uid,
         "backend": job.backend,
@@ -40,13 +49,6 @@ def job_document(record: JobRecord, why_waiting: str | None = None, *, whole: bo
         },
         "warnings": json.loads(record.warnings),
     }
-    if whole:
-        spec = json.loads(record.spec)
-        document["metadata"] = {
-            "request": json.loads(record.document),
-            "job_spec": spec | {"changes": json.loads(record.changes)},
-        }
-    return document
 
 
 def metric(event: Mapping[str, Any]) -> dict[str, Any]:

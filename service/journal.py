@@ -4,6 +4,8 @@ import logging
 import sys
 
 import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from common.settings import Settings
 
@@ -32,7 +34,18 @@ def configure(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[_strip, *last]))
+    logging.getLogger("aiohttp.server").addFilter(_short)
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+
+
+def _short(record: logging.LogRecord) -> bool:
+    """A request that can't be parsed is its sender's fault: one line, without the bytes, which may hold a token."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = f"a request can't be read: {type(error).__name__}", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _strip(

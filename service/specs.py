@@ -3,14 +3,17 @@
 import json
 from typing import Any
 
-from attrs import asdict
+from attrs import fields
 
 from common.backend import JobSpec
 from schemas.values import FieldWarning
 
+_NAMES = tuple(field.name for field in fields(JobSpec) if field.name != "warnings")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def write_spec(spec: JobSpec) -> str:
-    return json.dumps(asdict(spec), ensure_ascii=False, separators=(",", ":"))
+    return _encode(shown_spec(spec) | {"warnings": [warning.to_json() for warning in spec.warnings]})
 
 
 def read_spec(text: str) -> JobSpec:
@@ -21,7 +24,5 @@ def read_spec(text: str) -> JobSpec:
 
 
 def shown_spec(spec: JobSpec) -> dict[str, Any]:
-    """The spec as it is shown; its warnings are shown beside it."""
-    document = asdict(spec)
-    del document["warnings"]
-    return document
+    """The spec as it is shown; its warnings are shown beside it. What the other fields hold is plain JSON already."""
+    return {name: getattr(spec, name) for name in _NAMES}

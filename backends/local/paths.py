@@ -7,6 +7,7 @@ from pathlib import Path
 from common.storage import local_path, scheme
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+_LONGEST_SHOWN = 200
 _BEGINNINGS = ("/", "./", "../", "~")
 
 
@@ -37,13 +38,13 @@ def model_problem(name: str) -> str | None:
         kind = scheme(name)
         what = f"{kind}://" if kind != "file" else f"{name!r} is neither a hub id nor a path, and so"
         return f"{what} is not in this version of local; a hub id (owner/name) or a local folder (/…) would run"
-    if not path.exists():
-        return f"there is no folder {path} on this machine; give a folder that exists, or a hub id (owner/name)"
+    if (absent := _absent(path, "folder")) is not None:
+        return f"{absent}; give a folder that exists, or a hub id (owner/name)"
     if not path.is_dir():
         return f"{path} is not a folder; give the folder that holds config.json and the weights"
-    if (path / "config.json").is_file():
+    if _absent(path / "config.json", "file") is None:
         return None
-    if (path / "adapter_config.json").is_file():
+    if _absent(path / "adapter_config.json", "file") is None:
         return (
             f"{path} holds an adapter, and going on with one is not in this version of local; "
             "give the folder of a whole model"
@@ -56,8 +57,8 @@ def dataset_problem(source: str) -> str | None:
     path = place(source)
     if path is None:
         return None
-    if not path.exists():
-        return f"there is no file {path} on this machine; give a JSONL file that exists"
+    if (absent := _absent(path, "file")) is not None:
+        return f"{absent}; give a JSONL file that exists"
     if not path.is_file():
         return f"{path} is not a file; give a JSONL file"
     if not os.access(path, os.R_OK):
@@ -72,9 +73,28 @@ def folder_problem(uri: str) -> str | None:
     path = place(uri)
     if path is None:
         return None
-    present = next((p for p in (path, *path.parents) if p.exists()), None)
-    if present is None or not present.is_dir():
+    try:
+        present = next(p for p in (path, *path.parents) if p.exists())
+    except OSError as e:
+        return f"{_shown(path)} can't be looked at: {e.strerror}; give another folder"
+    if not present.is_dir():
         return f"{present} is not a folder; give a path below one"
     if not os.access(present, os.W_OK | os.X_OK):
         return f"the service may not write in {present}; give it the right to, or another folder"
     return None
+
+
+def _absent(path: Path, what: str) -> str | None:
+    """Why nothing is seen at a path; None when something is there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        return f"there is no {what} {path} on this machine"
+    except OSError as e:  # a name that is too long, a folder that may not be read
+        return f"{_shown(path)} can't be looked at: {e.strerror}"
+    return None
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

@@ -44,6 +44,10 @@ class SimulatedBackend(BaseTrainerBackend):
         options = structure(dict(request.extra_parameters.options), Options, prefix="extra_parameters")
         if options.value is None:
             return list(options.errors)
+        if request.resources.max_cost is not None:
+            return [
+                FieldError("resources.max_cost", "needs a price list, and this installation has none; leave it out")
+            ]
         have = len(self.context.devices.devices)
         if options.value.devices and "resources.gpus" in request.asked and request.resources.gpus > have:
             message = f"asks for {request.resources.gpus} devices, this machine has {have}; {have} or fewer would run"

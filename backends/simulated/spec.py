@@ -1,5 +1,6 @@
 """What a simulated job is asked to play, and the plan computed from it (contract train.md, 1)."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -81,7 +82,7 @@ class Plan:
 
     def steps_at(self, now: float) -> int:
         """How many steps are done at a time."""
-        return sum(1 for step in range(1, self.options.steps + 1) if self.step_time(step) <= now)
+        return bisect_right(range(1, self.options.steps + 1), now, key=self.step_time)
 
 
 def _event(what: RunBegan | JobPhase | JobProgress, n: int) -> BackendEvent:

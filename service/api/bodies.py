@@ -16,6 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LARGE = 32 << 10
+_BODY_SECONDS = 60
 
 
 async def read_json(request: web.Request) -> tuple[object, int]:
@@ -23,8 +24,13 @@ async def read_json(request: web.Request) -> tuple[object, int]:
     limit = request.app[PARTS].settings.max_body_bytes
     if request.content_type != "application/json":
         raise UnsupportedMediaType
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must be sent as it is, without `Content-Encoding`.")
     try:
-        body = await request.read()
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError as e:
+        raise web.HTTPRequestTimeout(text=f"the body did not come within {_BODY_SECONDS} s") from e
     except web.HTTPRequestEntityTooLarge as e:
         raise TooLarge(f"the body is larger than {limit} bytes") from e
     except web.RequestPayloadError as e:

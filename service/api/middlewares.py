@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from common.clock import new_id
-from common.errors import TrainyardError, Unavailable
+from common.errors import TooLarge, TrainyardError, Unavailable, UnsupportedMediaType
 from service.api.problems import of_error, problem
 from service.auth import OPEN_PATHS, admit
 from service.keys import PARTS, REQUEST_ID
@@ -50,7 +50,10 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise Unavailable("the service is stopping; runs go on, try again soon", retry_after=5)
         return await handler(request)
     except TrainyardError as e:
-        return of_error(e)
+        answer = of_error(e)
+        if isinstance(e, TooLarge | UnsupportedMediaType) or isinstance(e.__cause__, web.RequestPayloadError):
+            answer.force_close()  # the rest of the body is not read, so no other request can follow it
+        return answer
     except web.HTTPException as e:
         return _of_http(request, e)
     except ConnectionResetError:

@@ -1,7 +1,7 @@
 """A posted document made ready: checked by the contract and by its backend, secrets taken out, spec built."""
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -9,10 +9,11 @@ from attrs import frozen
 from common.backend import JobSpec
 from common.errors import InvalidRequest
 from schemas.converter import Structured, structure
+from schemas.fields import shape_of
 from schemas.paths import absolute_paths
 from schemas.secrets import seal
 from schemas.trail import kind_word
-from schemas.train import TrainRequest
+from schemas.train import ExtraParameters, TrainRequest
 from schemas.values import FieldError, FieldWarning
 from service.parts import Parts
 
@@ -32,7 +33,6 @@ class Accepted:
     spec: JobSpec
     document: Mapping[str, Any]
     secrets: Mapping[str, str]
-    fingerprint: str
     warnings: tuple[FieldWarning, ...]
 
 
@@ -47,15 +47,22 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
     named = posted.get("backend")
     name = named if isinstance(named, str) else parts.settings.backend
     request = read.value
-    if request is None and name not in parts.registry.names():
-        raise InvalidRequest(read.errors)
-    backend = parts.registry.get(name)
-    options: Structured[Any] = structure(_options(request), backend.Options, strict=strict, prefix=PREFIX)
+    try:
+        backend = parts.registry.get(name)
+    except InvalidRequest as e:
+        if request is not None:
+            raise
+        more = () if any(error.path == "backend" for error in read.errors) else e.errors
+        raise _invalid([*read.errors, *more]) from e
+    options: Structured[Any] = structure(_options(document), backend.Options, strict=strict, prefix=PREFIX)
     errors = [*read.errors, *options.errors]
     if request is not None and not options.errors:
-        errors += backend.validate_request(request)
+        try:
+            errors += backend.validate_request(request)
+        except OSError as e:  # a path of the document that can't even be looked at
+            errors.append(FieldError("$", f"names a path that {name} can't look at: {str(e)[:300]}"))
     if errors:
-        raise InvalidRequest(errors, f"{len(errors)} fields are wrong" if len(errors) > 1 else None)
+        raise _invalid(errors)
     assert request is not None
     spec = backend.build_job_spec(request)
     sealed = seal(document, options=backend.Options)
@@ -65,11 +72,18 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
         spec=spec,
         document=sealed.document,
         secrets=sealed.values,
-        fingerprint=sealed.fingerprint if document == posted else seal(posted, options=backend.Options).fingerprint,
         warnings=(*read.warnings, *options.warnings, *spec.warnings),
     )
 
 
-def _options(request: TrainRequest | None) -> dict[str, Any]:
-    """The keys of `extra_parameters` that no common field takes."""
-    return dict(request.extra_parameters.options) if request is not None else {}
+def _invalid(errors: Sequence[FieldError]) -> InvalidRequest:
+    """All of them, each once: a mask among the options is seen by both readings."""
+    once = list(dict.fromkeys(errors))
+    return InvalidRequest(once, f"{len(once)} fields are wrong" if len(once) > 1 else None)
+
+
+def _options(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `extra_parameters` that no common field takes; they are read also where something else is wrong."""
+    given = document.get(PREFIX)
+    known = shape_of(ExtraParameters).fields
+    return {name: value for name, value in given.items() if name not in known} if isinstance(given, dict) else {}

@@ -1,6 +1,6 @@
 """End a job that has not ended."""
 
-from common.errors import Conflict
+from common.errors import Conflict, IllegalMove
 from common.event import JobCancelled, JobPhase
 from common.job import Phase, Status, Wish
 from service.parts import Parts
@@ -41,10 +41,15 @@ async def _wish(parts: Parts, record: JobRecord) -> bool:
         finally:
             parts.dispatch.settle(uid)
         return True
+    version = record.version if record.job.status is Status.QUEUED else None  # a run's progress is no obstacle
+    body = JobPhase(phase=Phase.STOPPING)
     try:
-        body = JobPhase(phase=Phase.STOPPING)
-        await parts.store.append(uid, [body], changes=stored, if_version=record.version, urgent=True)
-    except Conflict:
+        await parts.store.append(
+            uid, [body], attempt=record.job.attempt, changes=stored, if_version=version, urgent=True
+        )
+    except (Conflict, IllegalMove):
         return False
+    if queued:
+        parts.dispatch.withdraw_later(uid)
     await parts.watch.cancel(uid)
     return True

@@ -43,7 +43,6 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
             lane=f"{accepted.backend}/{accepted.spec.lane}",
             labels=request.labels,
             document=_dumps(accepted.document),
-            fingerprint=accepted.fingerprint,
             spec=write_spec(accepted.spec),
             warnings=_dumps([warning.to_json() for warning in accepted.warnings]),
             hooks=hooks(request),
@@ -52,7 +51,7 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
     )
     if fresh:
         parts.metrics.submitted.inc()
-        log.info("job accepted", job_id=request.job_id, backend=accepted.backend)
+        log.debug("job accepted", job_id=request.job_id, backend=accepted.backend)
     return record, fresh
 
 
@@ -85,7 +84,7 @@ async def _room(parts: Parts) -> None:
 
 async def _known(parts: Parts, accepted: Accepted) -> JobRecord | None:
     """The job of the same document, if it was accepted before."""
-    return await parts.store.same(accepted.request.job_id, accepted.fingerprint)
+    return await parts.store.same(accepted.request.job_id, _dumps(accepted.document))
 
 
 def _foreign(accepted: Accepted) -> str | None:

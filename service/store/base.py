@@ -37,7 +37,6 @@ class NewJob:
     lane: str
     labels: Mapping[str, str]
     document: str
-    fingerprint: str
     spec: str
     warnings: str
     hooks: Mapping[str, Sequence[str]]
@@ -58,7 +57,6 @@ class JobRecord:
     handle: Handle | None
     not_before: float | None
     lane: str
-    fingerprint: str
     warnings: str
     hooks: Mapping[str, Sequence[str]]
     document: str = ""
@@ -143,11 +141,11 @@ class Store(ABC):
     async def add_job(self, new: NewJob) -> tuple[JobRecord, bool]:
         """Accept a job, with its first event and deliveries, in one transaction; True when it is new.
 
-        The same `job_id` with the same fingerprint gives the job that exists; another one raises `Conflict`.
+        The same `job_id` with the same document gives the job that exists; another one raises `Conflict`.
         """
 
     @abstractmethod
-    async def same(self, job_id: str, fingerprint: str) -> JobRecord | None:
+    async def same(self, job_id: str, document: str) -> JobRecord | None:
         """The job that was accepted from the same document, if there is one."""
 
     @abstractmethod

@@ -13,6 +13,7 @@ from common.errors import Conflict, NotFound
 from common.event import Body, JobQueued
 from common.job import Job, Phase, Reason, Status, Wish, after, fold
 from common.secret import SecretBox
+from schemas import secrets
 from service.store import deliveries, events
 from service.store.base import Changes, Filters, JobRecord, NewJob, Scope, StoredEvent
 from service.store.queries import load
@@ -20,7 +21,7 @@ from service.store.queries import load
 SQL = load("jobs")
 LIGHT = """seq, uid, job_id, backend, backend_job_id, status, phase, detail, reason, attempt, version, wanted, priority,
     lane, not_before, handle, created_at, started_at, ended_at, last_event_id, last_sequence, progress, labels,
-    fingerprint, warnings, hooks"""
+    warnings, hooks"""
 
 
 @frozen(kw_only=True)
@@ -44,7 +45,7 @@ def add(
     row = (
         *(new.uid, new.job_id, new.owner, new.tenant, new.backend, job.status, job.phase, job.attempt, new.priority),
         *(new.lane, now, job.last_event_id, job.last_sequence, now, json.dumps(dict(new.labels)), new.document),
-        *(new.fingerprint, new.spec, new.warnings, json.dumps({k: list(v) for k, v in new.hooks.items()})),
+        *(new.spec, new.warnings, json.dumps({k: list(v) for k, v in new.hooks.items()})),
     )
     seq = connection.execute(SQL["insert_job"], row).lastrowid
     assert seq is not None
@@ -61,7 +62,6 @@ def add(
         handle=None,
         not_before=None,
         lane=new.lane,
-        fingerprint=new.fingerprint,
         warnings=new.warnings,
         hooks=new.hooks,
         document=new.document,
@@ -70,8 +70,8 @@ def add(
 
 
 def _same_or_conflict(row: tuple[Any, ...], new: NewJob) -> str:
-    uid, job_id, fingerprint = row
-    if job_id == new.job_id and fingerprint == new.fingerprint:
+    uid, job_id, document = row
+    if job_id == new.job_id and same(document, new.document):
         return str(uid)
     raise Conflict(
         f"job_id {new.job_id!r} is taken by another document; send a new job_id"
@@ -79,6 +79,11 @@ def _same_or_conflict(row: tuple[Any, ...], new: NewJob) -> str:
         if job_id == new.job_id
         else f"job_id {new.job_id!r} differs only in case from one that is taken; send another job_id"
     )
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two stored documents are the same one."""
+    return secrets.same(json.loads(one), json.loads(other))
 
 
 def append(
@@ -184,7 +189,6 @@ def record(row: Mapping[str, Any]) -> JobRecord:
         handle=_handle(row["handle"]),
         not_before=row["not_before"],
         lane=row["lane"],
-        fingerprint=row["fingerprint"],
         warnings=row["warnings"],
         hooks=json.loads(row["hooks"]),
         **whole,

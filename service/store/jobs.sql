@@ -1,8 +1,8 @@
 -- name: insert_job
 -- A new job with the state that its first event gives it.
 INSERT INTO jobs (uid, job_id, owner, tenant, backend, status, phase, attempt, priority, lane, created_at,
-                  last_event_id, last_sequence, last_time, labels, document, fingerprint, spec, warnings, hooks)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  last_event_id, last_sequence, last_time, labels, document, spec, warnings, hooks)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_label
 -- One label of a job, for filters.
@@ -14,7 +14,7 @@ INSERT INTO secrets (job_uid, sealed) VALUES (?, ?)
 
 -- name: same_name
 -- The job that has this id in any case, if there is one.
-SELECT uid, job_id, fingerprint FROM jobs WHERE job_id = ?
+SELECT uid, job_id, document FROM jobs WHERE job_id = ?
 
 -- name: folded
 -- What fold needs of a row, and what an append decides by.

@@ -123,12 +123,12 @@ class SqliteStore(Store):
         )
         return (await self.job_by_uid(record), False) if isinstance(record, str) else (record, True)
 
-    async def same(self, job_id: str, fingerprint: str) -> JobRecord | None:
+    async def same(self, job_id: str, document: str) -> JobRecord | None:
         try:
             record = await self.job(job_id)
         except NotFound:
             return None
-        return record if record.fingerprint == fingerprint else None
+        return record if jobs.same(record.document, document) else None
 
     async def append(
         self,

@@ -20,7 +20,7 @@ _IDLE_SECONDS = 5.0
 _PAGES_TO_FREE = 1000
 
 Work = Callable[[sqlite3.Connection, list[StoredEvent]], Any]
-"""What is to be written, and the list for its events; run again, after a rollback, when another item of the batch fails."""
+"""What is to be written, and the list for its events; run again, after a rollback, when another item fails."""
 
 
 class _Item:
@@ -86,9 +86,17 @@ class Writer:
 
     def _run(self) -> None:
         connection = self._connect()
+        batch: list[_Item] | None = None
         try:
             while (batch := self._take(connection)) is not None:
                 self._transact(connection, batch)
+        except Exception as e:  # nobody may wait for ever for a thread that is gone
+            self.fatal = e
+            left = [*(batch or ()), *self._urgent, *self._later]
+            for item in left:
+                item.error = Unavailable(f"the database can't be written: {e}")
+            self._loop.call_soon_threadsafe(self._settle, left, [])
+            log.exception("the store's writer died")
         finally:
             connection.close()
 

@@ -55,7 +55,6 @@ async def main() -> None:
                 lane="simulated/free",
                 labels={"team": "x"},
                 document="{}",
-                fingerprint="f",
                 spec="{}",
                 warnings="[]",
                 hooks={"webhook": ["job.queued"]},

@@ -1,11 +1,13 @@
 """`/train`: submit, validate, list, show, cancel."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from common.job import Status
-from service.api.bodies import answer, in_thread_if_large, read_json
+from service.api.bodies import answer, answer_text, in_thread_if_large, read_json
 from service.api.query import flag, integer, read_cursor, refused, write_cursor
-from service.documents import job_document
+from service.documents import job_document, job_text
 from service.keys import PARTS
 from service.operations.accept import Accepted, accept
 from service.operations.cancel import cancel
@@ -16,15 +18,18 @@ from service.store.base import EVERYTHING, Filters, JobRecord
 _PAGE, _LARGEST_PAGE = 50, 500
 
 
-def _shown(request: web.Request, record: JobRecord, *, whole: bool = True) -> dict[str, object]:
-    return job_document(record, request.app[PARTS].dispatch.why_waiting(record.lane), whole=whole)
+def _answer(
+    request: web.Request, record: JobRecord, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    text = job_text(record, request.app[PARTS].dispatch.why_waiting(record.lane))
+    return answer_text(text, status, headers)
 
 
 async def post_train(request: web.Request) -> web.Response:
     """`POST /train`: 201 for a new job, 200 for the same document again."""
     record, fresh = await submit(request.app[PARTS], await _accepted(request))
     location = {"Location": f"/train/{record.job.job_id}"}
-    return answer(_shown(request, record), 201 if fresh else 200, location)
+    return _answer(request, record, 201 if fresh else 200, location)
 
 
 async def post_validate(request: web.Request) -> web.Response:
@@ -50,7 +55,8 @@ async def list_jobs(request: web.Request) -> web.Response:
     records = await request.app[PARTS].store.jobs(EVERYTHING, _filters(request), before, limit + 1)
     page = records[:limit]
     more = write_cursor(page[-1].seq) if len(records) > limit else None
-    return answer({"jobs": [_shown(request, record, whole=False) for record in page], "next_cursor": more})
+    why = request.app[PARTS].dispatch.why_waiting
+    return answer({"jobs": [job_document(record, why(record.lane)) for record in page], "next_cursor": more})
 
 
 def _filters(request: web.Request) -> Filters:
@@ -70,19 +76,19 @@ def _filters(request: web.Request) -> Filters:
 async def show_job(request: web.Request) -> web.Response:
     """`GET /train/{id}`."""
     record = await request.app[PARTS].store.job(request.match_info["job_id"])
-    return answer(_shown(request, record))
+    return _answer(request, record)
 
 
 async def post_cancel(request: web.Request) -> web.Response:
     """`POST /train/{id}/cancel`: 202 while there is something to end, 200 when it is cancelled already."""
     record, ending = await cancel(request.app[PARTS], request.match_info["job_id"], EVERYTHING, repeatable=True)
-    return answer(_shown(request, record), 202 if ending else 200)
+    return _answer(request, record, 202 if ending else 200)
 
 
 async def delete_job(request: web.Request) -> web.Response:
     """`DELETE /train/{id}`: as cancel; any ended job is a conflict."""
     record, _ = await cancel(request.app[PARTS], request.match_info["job_id"], EVERYTHING, repeatable=False)
-    return answer(_shown(request, record), 202)
+    return _answer(request, record, 202)
 
 
 ROUTES = (

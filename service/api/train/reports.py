@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -55,8 +56,15 @@ def _checkpoint(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def _existing(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Without the local ones that were deleted since."""
-    paths = [(entry, local_path(entry["uri"])) for entry in found]
-    return [entry for entry, path in paths if path is None or (path / "checkpoint.json").exists()]
+    return [entry for entry in found if _exists(local_path(entry["uri"]))]
+
+
+def _exists(checkpoint: Path | None) -> bool:
+    """Whether it may still be there: what the service can't look at is listed."""
+    try:
+        return checkpoint is None or (checkpoint / "checkpoint.json").exists()
+    except OSError:
+        return True
 
 
 ROUTES = (

@@ -28,7 +28,6 @@ CREATE TABLE jobs (
     progress       TEXT,
     labels         TEXT NOT NULL,
     document       TEXT NOT NULL,                          -- as posted, secrets masked
-    fingerprint    TEXT NOT NULL,                          -- of the document without secrets: "same document"
     spec           TEXT NOT NULL,                          -- JobSpec
     changes        TEXT NOT NULL DEFAULT '[]',
     warnings       TEXT NOT NULL,

@@ -218,3 +218,24 @@ async def _end(client, job_id: str) -> str:
         while (job := await (await client.get(f"/train/{job_id}")).json())["ended_at"] is None:
             await asyncio.sleep(0.05)
     return job["status"]
+
+
+async def test_an_unknown_backend_and_wrong_options_are_told_with_all_other_errors(client, document):
+    wrong = document("a", duration_seconds="long") | {"customization": {"rank": "x"}}
+    for backend, also in (("simulated", "extra_parameters.duration_seconds"), ("nosuch", "backend")):
+        problem = await (await client.post("/train", json=wrong | {"backend": backend})).json()
+        assert {error["path"] for error in problem["errors"]} == {"customization.rank", also}
+
+
+async def test_a_mask_among_the_options_is_one_error(client, document):
+    problem = await (await client.post("/train", json=document("a", some_token="••••"))).json()
+    assert [error["path"] for error in problem["errors"]] == ["extra_parameters.some_token"]
+
+
+async def test_a_limit_larger_than_any_is_clamped(client):
+    assert (await client.get(f"/train?limit={'9' * 40}")).status == 200
+
+
+async def test_a_limit_of_cost_without_a_price_list_is_a_400(client, document):
+    answer = await client.post("/train", json=document("a") | {"resources": {"max_cost": 5}})
+    assert (answer.status, (await answer.json())["error"]["param"]) == (400, "resources.max_cost")

@@ -82,7 +82,6 @@ class Yard:
             lane="",
             labels={},
             document=json.dumps(document),
-            fingerprint=uid,
             spec="{}",
             warnings="[]",
             hooks=dict.fromkeys(hooks, types),

@@ -107,3 +107,13 @@ async def test_a_start_that_hangs_or_is_refused_leaves_the_others_working(plugin
     assert "took more than" in found.unavailable("slow")
     assert found.unavailable("simulated") is None
     await found.close()
+
+
+async def test_a_backend_that_can_not_be_closed_keeps_no_other_open(plugin, tmp_path):
+    plugin("closing_a", "a-breaks", GOOD + "\nasync def bad(self): raise OSError('stuck')\nBackend.close = bad")
+    plugin("closing_z", "z-closes", GOOD + "\nasync def good(self): self.closed = True\nBackend.close = good")
+    found = registry(tmp_path)
+    found.get("a-breaks")
+    last = found.get("z-closes")
+    await found.close()
+    assert last.closed

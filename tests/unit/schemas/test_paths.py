@@ -30,7 +30,7 @@ def test_relative_paths_of_data_and_outputs_become_absolute(small):
 def test_a_models_name_is_a_path_only_when_it_looks_like_one_or_exists(small, name, placed):
     small["base_model"]["model_name"] = name
     small["datasets"] = [{"source": name, "format": "hf"}]
-    found = absolute_paths(small, CWD, exists=lambda path: path.name == "there")
+    found = absolute_paths(small, CWD, exists=lambda path: path.endswith("/there"))
     assert found["base_model"]["model_name"] == placed
     assert found["datasets"][0]["source"] == placed
 

@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from schemas.converter import structure, unstructure
-from schemas.secrets import fingerprint
+from schemas.secrets import mask, same
 from schemas.strict_json import parse_json
 from schemas.train import TrainRequest, resolve
 from schemas.train_terms import JOB_ID
@@ -200,5 +200,5 @@ def test_a_ten_megabyte_string_makes_a_short_message(small):
 def test_hostile_documents_cost_no_more_than_their_length(small, changes):
     before = time.process_time()
     structure(small | changes, TrainRequest)
-    fingerprint(small | changes)
+    assert same(mask(small | changes), mask(small | changes))
     assert time.process_time() - before < 3

@@ -92,3 +92,15 @@ async def test_after_a_restart_what_is_older_comes_from_the_store():
     bus.close()
     await reader
     assert seen == [1, 2, 3, 4]
+
+
+def test_a_reader_far_behind_gets_the_ring_by_pages_and_all_of_it():
+    bus, seen, after = Bus(1 << 20), [], 3
+    bus.publish([event(n, "a" if n % 2 else "b") for n in range(1, 2001)])
+    while batch := bus.in_ring(None, after):
+        assert len(batch) <= 500
+        seen += [made.id for made in batch]
+        after = seen[-1]
+    assert seen == list(range(4, 2001))
+    assert [made.id for made in bus.in_ring("a", 0)] == list(range(1, 1000, 2))
+    assert [made.id for made in bus.in_ring("b", 1990)] == [1992, 1994, 1996, 1998, 2000]

@@ -35,7 +35,7 @@ async def store(tmp_path, settings):
 
 async def add(store, name="job-1"):
     uid = new_id()
-    texts = {"document": "{}", "fingerprint": uid, "spec": "{}", "warnings": "[]"}
+    texts = {"document": "{}", "spec": "{}", "warnings": "[]"}
     secrets = {"base_model.huggingface_token": SECRET}
     new = NewJob(uid=uid, job_id=name, backend="b", priority=0, lane="", labels={}, hooks={}, secrets=secrets, **texts)
     await store.add_job(new)

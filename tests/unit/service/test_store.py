@@ -25,7 +25,6 @@ NEW = NewJob(
     lane="simulated/free",
     labels={},
     document="{}",
-    fingerprint="f",
     spec="{}",
     warnings="[]",
     hooks={"webhook": ["job.queued", "job.progress"]},
@@ -158,11 +157,14 @@ async def test_a_full_queue_refuses(store):
 
 
 class Breaking(sqlite3.Connection):
-    """A connection whose COMMIT fails as a disk would make it."""
+    """A connection whose COMMIT fails as a disk would make it; its ROLLBACK too where that is asked for."""
 
     code = 0
+    rollback = True
 
     def execute(self, statement, *values):
+        if statement == "ROLLBACK" and not Breaking.rollback:
+            raise sqlite3.OperationalError("no way back")
         if statement == "COMMIT" and Breaking.code:
             error = sqlite3.OperationalError("disk trouble")
             error.sqlite_errorcode = Breaking.code
@@ -197,6 +199,24 @@ async def test_a_failed_commit_answers_everybody_and_a_failed_fsync_ends_the_ser
     assert bool(told) == fatal
     if not fatal:
         assert (await store.add_job(NEW))[1]
+    await store.close()
+
+
+async def test_a_writer_that_dies_leaves_nobody_waiting_and_ends_the_service(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sqlite, "connect", lambda path: sqlite3.connect(path, isolation_level=None, factory=Breaking))
+    store = await open_store(
+        *(tmp_path / "t.db", SecretBox(bytes(32)), Clock(), lambda events: None),
+        writer_queue=10,
+        event_bytes=8192,
+        on_fatal=lambda: told.append(True),
+    )
+    monkeypatch.setattr(Breaking, "code", sqlite3.SQLITE_BUSY)
+    monkeypatch.setattr(Breaking, "rollback", False)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="can't be written"):
+            await store.add_job(NEW)
+    assert told
     await store.close()
 
 

@@ -39,9 +39,7 @@ def test_the_usage_guides_document_is_refused_for_exactly_what_is_lacking() -> N
     assert errors["resources.gpus"] == "4 asked, this machine has none; gpus: 0 would run, on the CPU"
     assert errors["resources.cpus"] == "16 asked, this machine has 2; cpus: 2 would run"
     assert errors["resources.memory_gb"] == "128 asked, this machine has 23 GiB; memory_gb: 23 would run"
-    assert errors["datasets[0].source"] == (
-        "s3:// is not in this version of local; a local path would run"
-    )
+    assert errors["datasets[0].source"] == ("s3:// is not in this version of local; a local path would run")
 
 
 def test_a_document_that_asks_for_little_is_taken_and_a_default_never_refuses(tmp_path: Path) -> None:
@@ -144,3 +142,17 @@ def test_every_precision_but_int8_runs_with_and_without_a_gpu(tmp_path: Path, pr
     half = {"precision": precision}
     assert found(document(tmp_path, customization=half), GPUS) == {}
     assert found(document(tmp_path, customization=half, resources={"gpus": 0}), GPUS) == {}
+
+
+@pytest.mark.parametrize(
+    ("patch", "path"),
+    [
+        ({"base_model": {"provider": "custom", "model_name": "/" + "m" * 5000}}, "base_model.model_name"),
+        ({"datasets": [{"source": "/" + "d" * 5000, "format": "jsonl"}]}, "datasets[0].source"),
+        ({"artifacts": {"log_uri": "/" + "l" * 5000, "output_uri": "/tmp"}}, "artifacts.log_uri"),
+    ],
+)
+def test_a_name_that_no_file_system_takes_is_an_error_of_its_field(tmp_path: Path, patch, path: str) -> None:
+    errors = found(document(tmp_path) | patch)
+    assert "File name too long" in errors[path]
+    assert len(errors[path]) < 400
