@@ -54,6 +54,20 @@ GUIDE: Final[dict[str, Any]] = {
     "callbacks": {"webhook_url": "https://webhook.internal/train-status", "auth_header": "Bearer mytoken"},
 }
 
+#: Some 0.6 KB; defaults take the place of the rest, and nobody is called back.
+SHORT: Final[dict[str, Any]] = {
+    "job_id": PLACE,
+    "base_model": {"provider": "huggingface", "model_name": "meta-llama/Llama-2-7b"},
+    "datasets": [
+        {"source": "s3://training-data-123456/projects/6925ccd958905b1e58631d2c/rows.jsonl", "format": "jsonl"}
+    ],
+    "artifacts": {
+        "log_uri": "s3://training-data-123456/projects/6925ccd958905b1e58631d2c/logs/",
+        "output_uri": "s3://training-data-123456/projects/6925ccd958905b1e58631d2c/results/",
+    },
+    "tuning_parameters": {"learning_rate": 2e-4, "batch_size": 64, "num_epochs": 3},
+}
+
 DEVICES: Final = GUIDE["resources"]["gpus"]
 
 
@@ -62,15 +76,22 @@ def job_id(n: int) -> str:
     return f"bench-{n:010d}"
 
 
-def played(*, seconds: float = 1.0, steps: int = 10, hooks: bool = False, devices: bool = True) -> dict[str, Any]:
-    """The guide's document for the simulated backend; without `hooks` nobody is called back."""
-    document: dict[str, Any] = json.loads(json.dumps(GUIDE))
-    document["backend"] = "simulated"
-    document["extra_parameters"] = {"duration_seconds": seconds, "steps": steps, "devices": devices}
+def played(
+    document: dict[str, Any] = GUIDE,
+    *,
+    seconds: float = 1.0,
+    steps: int = 10,
+    hooks: bool = False,
+    devices: bool = True,
+) -> dict[str, Any]:
+    """A document for the simulated backend; without `hooks` nobody is called back."""
+    found: dict[str, Any] = json.loads(json.dumps(document))
+    found["backend"] = "simulated"
+    found["extra_parameters"] = {"duration_seconds": seconds, "steps": steps, "devices": devices}
     if not hooks:
-        del document["callbacks"]
-        del document["artifacts"]["status_stream_url"]
-    return document
+        found.pop("callbacks", None)
+        found["artifacts"].pop("status_stream_url", None)
+    return found
 
 
 def cut_at_id(document: dict[str, Any]) -> tuple[bytes, bytes]:

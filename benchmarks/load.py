@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import asdict, define, frozen
 
-from benchmarks.document import cut_at_id, job_id, played
+from benchmarks.document import GUIDE, SHORT, cut_at_id, job_id, played
 
 _READ_BYTES: Final = 1 << 16
 
@@ -24,6 +24,7 @@ class Order:
     """What is to be sent, where to and for how long; `first` is the number of the first job."""
 
     port: int
+    short: bool = False
     hooks: bool = False
     connections: int = 64
     warm_up_seconds: float = 1.0
@@ -55,7 +56,7 @@ class _Line:
 
 def measure(order: Order) -> Answered:
     """Send until the time is over."""
-    before, behind = cut_at_id(played(seconds=3600, hooks=order.hooks))
+    before, behind = cut_at_id(played(SHORT if order.short else GUIDE, seconds=3600, hooks=order.hooks))
     length = len(before) + len(behind) + len(job_id(0))
     head = (
         f"POST /train HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nContent-Type: application/json\r\n"

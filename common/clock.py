@@ -19,7 +19,7 @@ class Clock:
 
 def stamp(seconds: float) -> str:
     """RFC 3339 in UTC with microseconds and `Z`; sorts as text (contract train.md, 4)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def seconds(text: str) -> float:

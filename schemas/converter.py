@@ -80,8 +80,12 @@ def _hook_of(tp: Any) -> Hook:
 
 def _class_hook(cls: type[Any]) -> Hook:
     shape = shape_of(cls)
-    hooks = {name: (_limited(field.kind.bare, field.kind.limits), field.type) for name, field in shape.fields.items()}
+    hooks = {
+        name: (_limited(field.kind.bare, field.kind.limits), field.type, _is_leaf(field.kind.bare))
+        for name, field in shape.fields.items()
+    }
     find, rest, required = hooks.get, shape.rest, shape.required
+    has_required = frozenset(required).issubset
     settle: Callable[[dict[str, Any], dict[str, Any], Trail], None] | None = getattr(cls, "settle", None)
     phrase = f"an object with {', '.join(required)}" if required else "an object"
 
@@ -99,9 +103,16 @@ def _class_hook(cls: type[Any]) -> Hook:
             if known is None:
                 others[key] = item
                 continue
+            read_item, type_, is_leaf = known
+            if is_leaf:
+                try:
+                    given[key] = read_item(item, type_)
+                except Invalid as e:
+                    trail.refuse(e, key, secret=looks_secret(key))
+                continue
             parts.append(key)
             try:
-                found = known[0](item, known[1])
+                found = read_item(item, type_)
                 if found is not None:
                     given[key] = found
             except Invalid as e:
@@ -109,9 +120,10 @@ def _class_hook(cls: type[Any]) -> Hook:
             parts.pop()
         if others:
             _take_others(others, given, rest, hooks, trail)
-        for name in required:
-            if name not in given and document.get(name) is None:
-                trail.error("is required", name)
+        if trail.faults != before or not has_required(given):
+            for name in required:
+                if name not in given and document.get(name) is None:
+                    trail.error("is required", name)
         if settle is not None:
             settle(given, document, trail)
         return cls(**given) if trail.faults == before else None
@@ -174,6 +186,11 @@ def _noun(bare: Any) -> str:
     if is_list(bare):
         return "a list"
     return "an object" if is_mapping(bare) else nouns.get(bare, "a value")
+
+
+def _is_leaf(bare: Any) -> bool:
+    """Is it read without a look at the trail's place: no value has places below it?"""
+    return bare in (int, float, str, bool, Path, Secret) or bool(choices(bare))
 
 
 def _list_hook(tp: Any) -> Hook:

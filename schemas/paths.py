@@ -9,44 +9,58 @@ from schemas.uri import scheme_of
 
 _PATH_BEGINNINGS = ("/", "./", "../", "~/")
 
+_Place = Callable[[str], str]
+
 
 def absolute_paths(
-    document: Mapping[str, Any], cwd: Path, *, exists: Callable[[Path], bool] = lambda _path: False
-) -> dict[str, Any]:
-    """A copy whose sources, outputs and local model lie at absolute paths; URIs stay as they are.
+    document: Mapping[str, Any], cwd: Path, *, exists: Callable[[str], bool] = lambda _path: False
+) -> Mapping[str, Any]:
+    """The document with its sources, outputs and local model at absolute paths; itself where they are; URIs stay.
 
     A model's name, and the source of a dataset of format `hf`, may be a hub id: it is taken for a path when it begins
     like one (`/`, `./`, `../`, `~/`) or when `exists` says so of the path below `cwd`.
     """
 
-    def place(text: Any) -> Any:
-        return _absolute(text, cwd) if isinstance(text, str) and text and scheme_of(text) is None else text
+    def place(text: str) -> str:
+        return _absolute(text, cwd) if text and scheme_of(text) is None else text
 
-    def place_or_hub_id(text: Any) -> Any:
-        if not isinstance(text, str) or not text or scheme_of(text) is not None:
+    def place_or_hub_id(text: str) -> str:
+        if not text or scheme_of(text) is not None:
             return text
-        if text.startswith(_PATH_BEGINNINGS) or text in (".", "..", "~") or exists(Path(_absolute(text, cwd))):
+        if text.startswith(_PATH_BEGINNINGS) or text in (".", "..", "~") or exists(_absolute(text, cwd)):
             return _absolute(text, cwd)
         return text
 
-    def place_source(dataset: Any) -> Any:
-        by_hub = isinstance(dataset, Mapping) and dataset.get("format") == "hf"
-        return _changed(dataset, source=place_or_hub_id if by_hub else place)
+    changes: dict[str, Any] = {}
+    for name, fields, how in (
+        ("base_model", ("model_name",), place_or_hub_id),
+        ("artifacts", ("log_uri", "output_uri"), place),
+    ):
+        given = document.get(name)
+        if (found := _changed(given, fields, how)) is not given:
+            changes[name] = found
+    given = document.get("datasets")
+    if isinstance(given, list):
+        placed = [_changed(d, ("source",), place_or_hub_id if _by_hub(d) else place) for d in given]
+        if any(new is not old for new, old in zip(placed, given, strict=True)):
+            changes["datasets"] = placed
+    return {**document, **changes} if changes else document
 
-    found = dict(document)
-    if "base_model" in found:
-        found["base_model"] = _changed(found["base_model"], model_name=place_or_hub_id)
-    if "artifacts" in found:
-        found["artifacts"] = _changed(found["artifacts"], log_uri=place, output_uri=place)
-    if isinstance(found.get("datasets"), list):
-        found["datasets"] = [place_source(dataset) for dataset in found["datasets"]]
-    return found
+
+def _by_hub(dataset: Any) -> bool:
+    return isinstance(dataset, dict) and dataset.get("format") == "hf"
 
 
-def _changed(value: Any, **changes: Callable[[Any], Any]) -> Any:
-    if not isinstance(value, Mapping):
+def _changed(value: Any, fields: tuple[str, ...], how: _Place) -> Any:
+    """The object with what `how` makes of these fields; itself where that is nothing new."""
+    if not isinstance(value, dict):
         return value
-    return {key: changes[key](item) if key in changes else item for key, item in value.items()}
+    changes = {}
+    for name in fields:
+        text = value.get(name)
+        if isinstance(text, str) and (found := how(text)) != text:
+            changes[name] = found
+    return {**value, **changes} if changes else value
 
 
 def _absolute(text: str, cwd: Path) -> str:

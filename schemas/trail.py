@@ -65,9 +65,9 @@ class Trail:
         if self.faults <= MOST_NOTES:
             self._errors.append(FieldError(self.path(*below), message))
 
-    def refuse(self, refusal: Invalid, *, secret: bool = False) -> None:
-        """Note here what a type refused; its sentence is made only if it will be listed."""
-        self.error(refusal.message(secret=secret) if self.faults < MOST_NOTES else "")
+    def refuse(self, refusal: Invalid, *below: str | int, secret: bool = False) -> None:
+        """Note here, or at a place below, what a type refused; its sentence is made only if it will be listed."""
+        self.error(refusal.message(secret=secret) if self.faults < MOST_NOTES else "", *below)
 
     def warning(self, message: str, *below: str | int) -> None:
         """Note what the sender should know about this place, or one below."""

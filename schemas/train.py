@@ -1,12 +1,12 @@
 """The document of `POST /train`: one frozen class for each of its objects, with every field's limits and default."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Annotated, Any, Final
 
 import attrs
 from attrs import field, frozen
 
-from schemas.asked import LORA_SPELLINGS, asked_paths
+from schemas.asked import LORA_SPELLINGS, Asked
 from schemas.fields import INTERNAL, REST, SPELLING
 from schemas.limits import Doc, Length, Range
 from schemas.masking import shown_labels, shown_mapping, shown_url
@@ -266,7 +266,7 @@ class TrainRequest:
     priority: Priority = 0
     labels: Annotated[Labels, Doc("kept, shown, filtered by")] = field(factory=dict, repr=shown_labels)
     #: Dotted paths that the document itself gave, containers too; what it gave in another spelling is here in both.
-    asked: frozenset[str] = field(default=frozenset(), eq=False, repr=False, metadata=INTERNAL)
+    asked: Set[str] = field(default=frozenset(), eq=False, repr=False, metadata=INTERNAL)
 
     @property
     def learning_rate(self) -> float:
@@ -288,10 +288,12 @@ class TrainRequest:
                 same = trail.path("tuning_parameters", "gradient_checkpointing")
                 message = f"differs from {same}: give one of them, or the same value"
                 trail.error(message, "customization", "gradient_checkpointing")
-        given["asked"] = asked_paths(document)
+        given["asked"] = Asked(document)
 
 
 def resolve(request: TrainRequest) -> TrainRequest:
     """The same request with the defaults filled in that depend on other fields."""
+    if request.tuning_parameters.learning_rate is not None:
+        return request
     tuning = attrs.evolve(request.tuning_parameters, learning_rate=request.learning_rate)
     return attrs.evolve(request, tuning_parameters=tuning)

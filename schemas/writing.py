@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 import cattrs
+from cattrs.fns import identity
+from cattrs.gen import make_dict_unstructure_fn, override
 
 from schemas.fields import choices, is_mapping, item_type, shape_of
 from schemas.masking import shown_free
@@ -19,7 +21,7 @@ def register(converter: cattrs.Converter) -> None:
     write = converter.unstructure
 
     def class_hook(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
-        return _class_hook(cls, write)
+        return _class_hook(cls, converter)
 
     converter.register_unstructure_hook_factory(attrs.has, class_hook)
     converter.register_unstructure_hook(Secret, _mask)
@@ -44,28 +46,25 @@ def _subclass_of(kind: type[Any] | tuple[type[Any], ...]) -> Callable[[Any], boo
     return lambda tp: isinstance(tp, type) and issubclass(tp, kind)
 
 
-def _class_hook(cls: type[Any], write: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+def _class_hook(cls: type[Any], converter: cattrs.Converter) -> Callable[[Any], dict[str, Any]]:
     shape = shape_of(cls)
-    hooks = [(name, _hook_of(field.kind.bare, write)) for name, field in shape.fields.items() if not field.spelling]
+    how: dict[str, Any] = {item.name: override(omit=True) for item in attrs.fields(cls)}
+    for name, field in shape.fields.items():
+        if not field.spelling:
+            how[name] = override(omit=False, unstruct_hook=_hook_of(field.kind.bare, converter.unstructure))
+    to_json = make_dict_unstructure_fn(cls, converter, **how)
     rest = shape.rest
-
-    def to_json(value: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, hook in hooks:
-            item = getattr(value, name)
-            found[name] = item if hook is None or item is None else hook(item)
-        return found if rest is None else found | shown_free(dict(getattr(value, rest)))
-
-    return to_json
+    return to_json if rest is None else lambda value: to_json(value) | shown_free(dict(getattr(value, rest)))
 
 
-def _hook_of(bare: Any, write: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
-    """How a field is written that is not null; None where it is plain JSON without secrets."""
+def _hook_of(bare: Any, write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """How a field is written that may be null."""
     if bare in (int, float, bool) or choices(bare):
-        return None
+        return identity
     if bare is str:
-        return mask_urls
-    return shown_free if _undeclared(bare) else write
+        return lambda text: text if text is None or "://" not in text else mask_urls(text)
+    hook = shown_free if _undeclared(bare) else write
+    return lambda value: None if value is None else hook(value)
 
 
 def _undeclared(bare: Any) -> bool:

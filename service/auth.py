@@ -11,6 +11,7 @@ from common.settings import Settings
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _PROXY_HEADERS = frozenset({"forwarded", "x-real-ip", "via"})
+_LOOPBACK = ("127.0.0.1", "::1")
 _OWN_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 HOW_TO_OPEN = (
     "until a token is set only this machine is served; to open it: "
@@ -47,7 +48,8 @@ def _why_not_local(request: web.Request) -> str | None:
     if not _is_loopback(request.transport.get_extra_info("peername") if request.transport else None):
         return "the caller is not on this machine"
     for name in request.headers:
-        if name.lower() in _PROXY_HEADERS or name.lower().startswith("x-forwarded-"):
+        folded = name.lower()
+        if folded in _PROXY_HEADERS or folded.startswith("x-forwarded-"):
             return f"the request came through a proxy ({name})"
     host = _hostname(request.headers.get("Host", ""))
     if host not in _OWN_HOSTS:
@@ -64,6 +66,8 @@ def _why_not_local(request: web.Request) -> str | None:
 def _is_loopback(peer: object) -> bool:
     if not isinstance(peer, tuple) or not peer:
         return False
+    if peer[0] in _LOOPBACK:
+        return True
     try:
         address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
     except ValueError:

@@ -22,6 +22,7 @@ from service.watch import Watch, close_attempt
 log = structlog.get_logger(__name__)
 
 _TICK_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
 _SUBMIT_SECONDS = 120.0
@@ -63,6 +64,8 @@ class Dispatch:
         self._backends: dict[str, _Lane] = {}
         self._reasons: dict[str, str] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._started = False
+        """Whether the present round has handed over a job."""
 
     def begin(self, last_of_before: int, to_withdraw: set[str]) -> None:
         """Told once at start: the newest job of the process before, and whose cancelling is unfinished."""
@@ -82,10 +85,13 @@ class Dispatch:
             self._group = group
             while True:
                 self._wake.clear()
+                self._started = False
                 try:
                     await self._round(group)
                 except (TrainyardError, OSError) as e:
                     log.warning("dispatch failed and is tried again", error=str(e))
+                if not self._started:  # nothing could start: what is accepted meanwhile is looked at together
+                    await asyncio.sleep(_PAUSE_SECONDS)
                 try:
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._wake.wait()
@@ -128,7 +134,9 @@ class Dispatch:
             return
         free = None if capacity.free is None else Counter(capacity.free)
         self._released.clear()
-        waiting = await self._store.waiting(lane, self._clock.now(), room + len(self._taken))
+        blocked = lane in self._reasons
+        most = len(self._taken) + (1 if blocked else room)  # of a blocked lane only the head is of interest
+        waiting = await self._store.waiting(lane, self._clock.now(), most)
         for record in waiting:
             if record.job.uid in self._taken or record.job.uid in self._released:
                 continue
@@ -142,11 +150,14 @@ class Dispatch:
             if known.submissions >= self._settings.submit_concurrency:
                 return
         self._reasons.pop(lane, None)
+        if blocked:  # its head is gone: the others are looked at in the next round
+            self.wake()
 
     def _take(
         self, group: asyncio.TaskGroup, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane
     ) -> None:
         self._taken.add(record.job.uid)
+        self._started = True
         known.submissions += 1
         known.in_flight.update(spec.needs)
         group.create_task(self._submit(record, spec, backend, known))

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.job import Phase, Status
+from common.json_text import to_text
 from service.store.base import JobRecord
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def job_text(record: JobRecord, why_waiting: str | None = None) -> str:
     """The whole job document as JSON; its `metadata` is put in as it is stored, without being read."""
-    light = _encode(job_document(record, why_waiting))
+    light = to_text(job_document(record, why_waiting))
     spec = f'{record.spec[:-1]},"changes":{record.changes}}}'
     return f'{light[:-1]},"metadata":{{"request":{record.document},"job_spec":{spec}}}}}'
 

@@ -82,18 +82,16 @@ class Parts:
         """Free disk under the data directory, at most a second old."""
         now = self.clock.monotonic()
         if self._free.value is None or now >= self._free.until:
-            usage = await asyncio.to_thread(shutil.disk_usage, self.settings.data_dir)
-            self._free = _Seen(usage.free, now + _LOOK_SECONDS)
-            return usage.free
+            self._free.until = now + _LOOK_SECONDS  # one looks; the others go by the number of before
+            self._free.value = (await asyncio.to_thread(shutil.disk_usage, self.settings.data_dir)).free
         return self._free.value
 
     async def counts(self) -> Counts:
         """The store's numbers, at most a second old."""
         now = self.clock.monotonic()
         if self._counts.value is None or now >= self._counts.until:
-            counts = await self.store.counts()
-            self._counts = _Seen(counts, now + _LOOK_SECONDS)
-            return counts
+            self._counts.until = now + _LOOK_SECONDS  # as above
+            self._counts.value = await self.store.counts()
         return self._counts.value
 
 
@@ -155,7 +153,8 @@ class _Publish:
     def __call__(self, events: Sequence[StoredEvent]) -> None:
         self._bus.publish(events)
         notify_webhooks, wake_dispatch = self.also
-        notify_webhooks()
+        if any(event.told for event in events):
+            notify_webhooks()
         if any(event.type in _WAKING for event in events):
             wake_dispatch()
 

@@ -6,14 +6,14 @@ from typing import Any
 from attrs import fields
 
 from common.backend import JobSpec
+from common.json_text import to_text
 from schemas.values import FieldWarning
 
 _NAMES = tuple(field.name for field in fields(JobSpec) if field.name != "warnings")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def write_spec(spec: JobSpec) -> str:
-    return _encode(shown_spec(spec) | {"warnings": [warning.to_json() for warning in spec.warnings]})
+    return to_text(shown_spec(spec) | {"warnings": [warning.to_json() for warning in spec.warnings]})
 
 
 def read_spec(text: str) -> JobSpec:

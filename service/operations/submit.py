@@ -1,8 +1,7 @@
 """Accept a job, durably."""
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -11,6 +10,7 @@ from common.clock import new_id
 from common.errors import Conflict, RateLimited, StorageFull
 from common.event import LIFECYCLE
 from common.job import Status
+from common.json_text import to_text
 from common.storage import checkpoint_owner
 from schemas.train import TrainRequest
 from service.operations.accept import Accepted
@@ -42,9 +42,9 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
             priority=request.priority,
             lane=f"{accepted.backend}/{accepted.spec.lane}",
             labels=request.labels,
-            document=_dumps(accepted.document),
+            document=to_text(accepted.document),
             spec=write_spec(accepted.spec),
-            warnings=_dumps([warning.to_json() for warning in accepted.warnings]),
+            warnings=to_text([warning.to_json() for warning in accepted.warnings]),
             hooks=hooks(request),
             secrets=accepted.secrets,
         )
@@ -84,14 +84,10 @@ async def _room(parts: Parts) -> None:
 
 async def _known(parts: Parts, accepted: Accepted) -> JobRecord | None:
     """The job of the same document, if it was accepted before."""
-    return await parts.store.same(accepted.request.job_id, _dumps(accepted.document))
+    return await parts.store.same(accepted.request.job_id, to_text(accepted.document))
 
 
 def _foreign(accepted: Accepted) -> str | None:
     """A checkpoint under the output folder, whose job can't be this new one."""
     assert accepted.spec.output is not None
     return checkpoint_owner(Path(accepted.spec.output))
-
-
-def _dumps(value: Mapping[str, object] | list[dict[str, str]]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

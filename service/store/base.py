@@ -76,13 +76,14 @@ class Changes:
 
 @frozen(slots=True)
 class StoredEvent:
-    """A committed event: `text` is the JSON that is served."""
+    """A committed event: `text` is the JSON that is served; `told`: just now, and somebody is to be told of it."""
 
     id: int
     uid: str
     type: str
     text: str
     ends: bool
+    told: bool = False
 
 
 @frozen(kw_only=True)

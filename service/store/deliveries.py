@@ -13,8 +13,9 @@ SQL = load("deliveries")
 
 def enqueue(
     connection: sqlite3.Connection, uid: str, event: Event, hooks: Mapping[str, Sequence[str]], now: float
-) -> None:
-    """A delivery for each target that asked for this type."""
+) -> bool:
+    """A delivery for each target that asked for this type; whether there is one."""
+    told = False
     for target, types in hooks.items():
         if event.type not in types:
             continue
@@ -31,6 +32,8 @@ def enqueue(
                 "now": now,
             },
         )
+        told = True
+    return told
 
 
 def tried(connection: sqlite3.Connection, delivery: Delivery, result: Attempted) -> None:

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from common.backend import Cursor
 from common.job import Event
+from common.json_text import to_text
 from service.store.base import StoredEvent, is_end
 from service.store.queries import load
 
@@ -70,12 +71,12 @@ def served(event_id: int, data: str) -> str:
     return f'{{"id":{event_id},{data[1:]}'
 
 
-def stored(event_id: int, uid: str, kind: str, data: str) -> StoredEvent:
-    return StoredEvent(event_id, uid, kind, served(event_id, data), is_end(kind.removeprefix("job.")))
+def stored(event_id: int, uid: str, kind: str, data: str, told: bool = False) -> StoredEvent:
+    return StoredEvent(event_id, uid, kind, served(event_id, data), is_end(kind.removeprefix("job.")), told)
 
 
-def insert(connection: sqlite3.Connection, uid: str, draft: Draft, limit: int) -> tuple[Event, StoredEvent]:
-    """Append the event and return it with its id, as the fold and as the streams take it."""
+def insert(connection: sqlite3.Connection, uid: str, draft: Draft, limit: int) -> tuple[Event, str]:
+    """Append the event and return it with its id, as the fold takes it, and its stored JSON."""
     text = encode(draft, limit)
     row = (uid, draft.sequence, draft.attempt, draft.type, draft.time, text)
     event_id = connection.execute(SQL["insert_event"], row).lastrowid
@@ -92,22 +93,17 @@ def insert(connection: sqlite3.Connection, uid: str, draft: Draft, limit: int) -
         time=draft.time,
         data=draft.data,
     )
-    return event, stored(event_id, uid, draft.type, text)
+    return event, text
 
 
 def move_cursor(connection: sqlite3.Connection, uid: str, attempt: int, cursor: Cursor) -> None:
     connection.execute(SQL["upsert_cursor"], (uid, attempt, cursor.file, cursor.n, cursor.offset))
 
 
-_strict = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-
 def _dumps(record: object) -> str:
     try:
-        text = _strict(record)
-        if not text.isascii():
-            text.encode()
-    except ValueError:  # NaN, Infinity or a lone surrogate from a trainer: JSON has no such values
+        text = to_text(record)
+    except TypeError:  # a trainer's lone surrogate or huge integer
         text = json.dumps(_clean(record), ensure_ascii=False, separators=(",", ":"))
     return text
 

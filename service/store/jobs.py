@@ -12,6 +12,7 @@ from common.clock import Clock, stamp
 from common.errors import Conflict, NotFound
 from common.event import Body, JobQueued
 from common.job import Job, Phase, Reason, Status, Wish, after, fold
+from common.json_text import to_text
 from common.secret import SecretBox
 from schemas import secrets
 from service.store import deliveries, events
@@ -44,8 +45,8 @@ def add(
     job = _event(connection, out, job, JobQueued(), now, new.hooks, how)
     row = (
         *(new.uid, new.job_id, new.owner, new.tenant, new.backend, job.status, job.phase, job.attempt, new.priority),
-        *(new.lane, now, job.last_event_id, job.last_sequence, now, json.dumps(dict(new.labels)), new.document),
-        *(new.spec, new.warnings, json.dumps({k: list(v) for k, v in new.hooks.items()})),
+        *(new.lane, now, job.last_event_id, job.last_sequence, now, to_text(new.labels), new.document),
+        *(new.spec, new.warnings, to_text(new.hooks)),
     )
     seq = connection.execute(SQL["insert_job"], row).lastrowid
     assert seq is not None
@@ -141,9 +142,9 @@ def _event(
     present = job.attempt if attempt is None else attempt
     number, status, phase = after(job, body.type, present, data)
     draft = events.Draft(job.job_id, job.last_sequence + 1, number, body.type, status, phase, body.message(), now, data)
-    event, stored = events.insert(connection, job.uid, draft, how.event_bytes)
-    deliveries.enqueue(connection, job.uid, event, hooks, how.clock.now())
-    out.append(stored)
+    event, text = events.insert(connection, job.uid, draft, how.event_bytes)
+    told = bool(hooks) and deliveries.enqueue(connection, job.uid, event, hooks, how.clock.now())
+    out.append(events.stored(event.id, job.uid, event.type, text, told))
     return fold(job, event)
 
 

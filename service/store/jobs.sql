@@ -52,9 +52,10 @@ WHERE status IN ('queued', 'running') AND (handle IS NOT NULL OR wanted <> 'run'
 -- name: lanes
 -- The lanes with jobs that no backend took yet, by hopping through the index.
 WITH RECURSIVE hop (lane) AS (
-    SELECT MIN(lane) FROM jobs WHERE status = 'queued' AND handle IS NULL
+    SELECT MIN(lane) FROM jobs INDEXED BY jobs_waiting WHERE status = 'queued' AND handle IS NULL
     UNION ALL
-    SELECT (SELECT MIN(lane) FROM jobs WHERE status = 'queued' AND handle IS NULL AND lane > hop.lane)
+    SELECT (SELECT MIN(lane) FROM jobs INDEXED BY jobs_waiting
+            WHERE status = 'queued' AND handle IS NULL AND lane > hop.lane)
     FROM hop WHERE hop.lane IS NOT NULL
 )
 SELECT lane FROM hop WHERE lane IS NOT NULL

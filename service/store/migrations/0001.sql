@@ -107,7 +107,7 @@ CREATE TABLE deliveries (
 ) STRICT;
 
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE state = 'pending' AND head = 1;
-CREATE INDEX deliveries_line ON deliveries (job_uid, target, id) WHERE state = 'pending';
+CREATE INDEX deliveries_line ON deliveries (job_uid, target, state, id);
 CREATE INDEX deliveries_of_event ON deliveries (event_id);
 
 CREATE TABLE delivery_attempts (
