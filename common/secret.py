@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.errors import StartError
+from common.errors import SettingError, StartError
 
 _NONCE_BYTES = 12
 
@@ -40,7 +40,10 @@ def load_key(folder: Path, given: str | None) -> bytes:
     """The service's key: `given` (base64 of 32 bytes), else `secret.key` in `folder`, made at first start (0600)."""
     path = folder / "secret.key"
     if given is not None:
-        return _decoded(given, "TRAINYARD_SECRET_KEY")
+        try:
+            return _decoded(given, "TRAINYARD_SECRET_KEY")
+        except StartError as e:
+            raise SettingError(e.message) from e
     if path.exists():
         return _decoded(path.read_text().strip(), str(path))
     key = AESGCM.generate_key(bit_length=256)
@@ -56,7 +59,7 @@ def _decoded(text: str, source: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as e:
-        raise StartError(f"{source} is not base64 of 32 bytes") from e
+        raise StartError(f"{source} is not base64 of 32 bytes; make one: openssl rand -base64 32") from e
     if len(key) != 32:
         raise StartError(f"{source} must hold 32 bytes in base64, got {len(key)}; make one: openssl rand -base64 32")
     return key

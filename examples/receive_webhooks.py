@@ -24,6 +24,8 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
+        sys.exit(f"usage: python {sys.argv[0]} PORT")
     try:
         ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
     except KeyboardInterrupt:

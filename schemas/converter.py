@@ -30,7 +30,7 @@ from schemas.reading import (
     read_str,
     trail_now,
 )
-from schemas.trail import Invalid, MaskGiven, Trail
+from schemas.trail import Invalid, MaskGiven, Trail, nearest
 from schemas.values import FieldError, FieldWarning, Secret
 
 T = TypeVar("T")
@@ -123,7 +123,8 @@ def _class_hook(cls: type[Any]) -> Hook:
         if trail.faults != before or not has_required(given):
             for name in required:
                 if name not in given and document.get(name) is None:
-                    trail.error("is required", name)
+                    written = nearest(name, others)
+                    trail.error("is required" if written is None else f"is required; {written!r} is unknown", name)
         if settle is not None:
             settle(given, document, trail)
         return cls(**given) if trail.faults == before else None

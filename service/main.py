@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _FATAL_EXIT = 70
+_SHORTEST_TOKEN = 16
 _GARBAGE_OBJECTS = 20_000
 
 
@@ -99,9 +100,18 @@ def _bind(settings: Settings) -> socket.socket:
 
 def _say_serving(settings: Settings, listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    log.info("serving", url=f"http://{settings.host}:{port}", data_dir=str(settings.data_dir), pid=os.getpid())
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 as people open it
+    log.info(
+        "serving",
+        url=f"http://{host}:{port}",
+        listening_on=settings.host,
+        data_dir=str(settings.data_dir),
+        pid=os.getpid(),
+    )
     if settings.token is None:
         log.info("only this machine is served", how_to_open=HOW_TO_OPEN)
+    elif len(settings.token.reveal()) < _SHORTEST_TOKEN:
+        log.warning("the token is short and may be guessed; make one by: openssl rand -hex 32")
     if os.getpid() == 1:
         log.warning("this is process 1 of a container: local jobs end with it")
 

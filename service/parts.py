@@ -14,7 +14,7 @@ from backends.registry import Registry
 from common.backend import BackendContext
 from common.clock import Clock
 from common.devices import DevicePool, detect
-from common.errors import Unavailable
+from common.errors import StartError, Unavailable
 from common.secret import SecretBox, load_key
 from common.settings import Settings
 from service.bus import Bus
@@ -119,6 +119,9 @@ async def open_parts(settings: Settings, on_fatal: Callable[[], None]) -> AsyncI
         bus.begin(newest)
         pool = DevicePool(await detect(settings.local_devices))
         registry = Registry(BackendContext(settings=settings, clock=clock, devices=pool))
+        if settings.backend not in registry.names():
+            known = ", ".join(registry.names())
+            raise StartError(f"the default backend must be one of {known}; got {settings.backend!r} (--backend)")
         await registry.start(_START_SECONDS)
         mirror = Mirror(store, settings)
         watch = Watch(store, registry, settings, metrics, mirror)

@@ -74,4 +74,6 @@ def _write_model(folder: Path, ids: tuple[int, int]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} FOLDER")
     make(Path(sys.argv[1]))

@@ -63,5 +63,5 @@ def answer(document: object, status: int = 200, headers: Mapping[str, str] | Non
 def answer_text(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer that is encoded already."""
     return web.Response(
-        body=text.encode("utf-8", "replace"), status=status, content_type="application/json", headers=headers
+        body=text.encode("utf-8", "replace") + b"\n", status=status, content_type="application/json", headers=headers
     )

@@ -1,5 +1,7 @@
 """End a job that has not ended."""
 
+from attrs import evolve
+
 from common.errors import Conflict, IllegalMove
 from common.event import JobCancelled, JobPhase
 from common.job import Phase, Status, Wish
@@ -22,34 +24,36 @@ async def cancel(parts: Parts, job_id: str, scope: Scope, *, repeatable: bool) -
             raise Conflict(f"job {job_id!r} is {record.job.status} already; there is nothing to end")
         if record.wanted is Wish.CANCEL:
             return record, True
-        if await _wish(parts, record):
-            return await parts.store.job(job_id, scope), True
+        if (wished := await _wish(parts, record)) is not None:
+            return wished, True
     raise Conflict(f"job {job_id!r} changes too fast; send the request again")
 
 
-async def _wish(parts: Parts, record: JobRecord) -> bool:
-    """Store the wish and act on it; False when the job moved on meanwhile."""
+async def _wish(parts: Parts, record: JobRecord) -> JobRecord | None:
+    """Store the wish and act on it; the job with the wish, or None when it moved on meanwhile."""
     uid = record.job.uid
     stored = Changes(wanted=Wish.CANCEL)
     queued = record.job.status is Status.QUEUED and record.handle is None
     if queued and await parts.dispatch.withdraw(record):
         try:
             await parts.dispatch.close_attempt(record.job)
-            await parts.store.append(uid, [JobCancelled()], changes=stored, if_version=record.version, urgent=True)
+            job = await parts.store.append(
+                uid, [JobCancelled()], changes=stored, if_version=record.version, urgent=True
+            )
         except Conflict:
-            return False
+            return None
         finally:
             parts.dispatch.settle(uid)
-        return True
+        return evolve(record, job=job)
     version = record.version if record.job.status is Status.QUEUED else None  # a run's progress is no obstacle
     body = JobPhase(phase=Phase.STOPPING)
     try:
-        await parts.store.append(
+        job = await parts.store.append(
             uid, [body], attempt=record.job.attempt, changes=stored, if_version=version, urgent=True
         )
     except (Conflict, IllegalMove):
-        return False
+        return None
     if queued:
         parts.dispatch.withdraw_later(uid)
     await parts.watch.cancel(uid)
-    return True
+    return evolve(record, job=job)

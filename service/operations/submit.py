@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from common.clock import new_id
-from common.errors import Conflict, RateLimited, StorageFull
+from common.errors import Conflict, NotFound, RateLimited, StorageFull
 from common.event import LIFECYCLE
 from common.job import Status
 from common.json_text import to_text
@@ -29,7 +29,7 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
     await _room(parts)
     uid = new_id()
     foreign = await asyncio.to_thread(_foreign, accepted) if accepted.spec.output else None
-    if foreign is not None and await _known(parts, accepted) is None:
+    if foreign is not None and not await _known(parts, accepted.request.job_id):
         raise Conflict(
             f"artifacts.output_uri: {foreign} is a checkpoint of another job; choose another folder or another job_id"
         )
@@ -82,9 +82,13 @@ async def _room(parts: Parts) -> None:
         raise RateLimited(f"{queued} jobs are queued, the limit is {parts.settings.max_queued_jobs}", retry_after=30)
 
 
-async def _known(parts: Parts, accepted: Accepted) -> JobRecord | None:
-    """The job of the same document, if it was accepted before."""
-    return await parts.store.same(accepted.request.job_id, to_text(accepted.document))
+async def _known(parts: Parts, job_id: str) -> bool:
+    """Whether there is a job of this id already: then it is its checkpoint, or the id is the conflict."""
+    try:
+        await parts.store.job(job_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _foreign(accepted: Accepted) -> str | None:

@@ -10,7 +10,7 @@ from attrs import asdict, frozen
 from common.backend import Cursor, Handle
 from common.clock import Clock, stamp
 from common.errors import Conflict, NotFound
-from common.event import Body, JobQueued
+from common.event import Body, JobFailed, JobQueued
 from common.job import Job, Phase, Reason, Status, Wish, after, fold
 from common.json_text import to_text
 from common.secret import SecretBox
@@ -76,10 +76,16 @@ def _same_or_conflict(row: tuple[Any, ...], new: NewJob) -> str:
         return str(uid)
     raise Conflict(
         f"job_id {new.job_id!r} is taken by another document; send a new job_id"
-        " (a clone, POST /train/{id}/clone, needs a new one too)"
+        " (a clone of that job, which needs a new one too, is not in this version)"
         if job_id == new.job_id
         else f"job_id {new.job_id!r} differs only in case from one that is taken; send another job_id"
     )
+
+
+def _explanation(bodies: Sequence[Body]) -> str | None:
+    """Why a job failed, for those who look at the job and not at its events."""
+    last = bodies[-1] if bodies else None
+    return last.message() if isinstance(last, JobFailed) else None
 
 
 def same(one: str, other: str) -> bool:
@@ -121,7 +127,7 @@ def append(
             *(_json(job.progress), job.started_at, job.ended_at, job.last_event_id, job.last_sequence, last_time),
             *(changes.wanted, before.attempt != job.attempt, _handle_text(changes.handle)),
             changes.not_before if changes.not_before is not None else None if moved else not_before,
-            changes.detail if changes.detail is not None else None if moved else detail,
+            changes.detail or _explanation(bodies) or (None if moved else detail),
             uid,
         ),
     )

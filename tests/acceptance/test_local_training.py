@@ -175,6 +175,7 @@ def test_broken_data_fails_with_the_file_and_the_line(server, training, tmp_path
     server.post(document)
     job = server.wait_end("a")
     assert (job["status"], job["reason"]) == ("failed", "data")
+    assert "rows.jsonl:2: is not JSON" in job["detail"]
     assert "rows.jsonl:2: is not JSON" in server.events("a")[-1]["data"]["log_tail"]
 
 
@@ -189,8 +190,11 @@ def test_the_output_of_another_job_is_a_conflict(server, training, tmp_path):
     (tmp_path / "results" / "a" / "checkpoints").rename(moved / "checkpoints")
     status, problem = server.request("POST", "/train", document)
     assert (status, "checkpoint of another job" in problem["detail"]) == (409, True)
+    (moved / "checkpoints").rename(tmp_path / "results" / "a" / "checkpoints")
     status, _ = server.request("POST", "/train", training("a", max_steps=2))
     assert status == 200
+    status, problem = server.request("POST", "/train", training("a", max_steps=3))
+    assert (status, "is taken by another document" in problem["detail"]) == (409, True)
 
 
 def test_a_secret_never_shows_in_log_events_folder_or_answers(server, training, tmp_path):

@@ -82,6 +82,12 @@ def test_ctrl_c_tells_which_runs_go_on_and_how_to_end_them(server, document):
     assert server.get("/train/long-job")["status"] == "running"
 
 
+def test_an_unknown_default_backend_is_refused_with_the_known_ones(server):
+    server.settings["BACKEND"] = "nope"
+    said = start_in_vain(server)
+    assert "one of local, simulated; got 'nope'" in said
+
+
 def test_a_bad_setting_is_one_line_and_64():
     done = subprocess.run(
         [sys.executable, "-m", "trainyard.cli", "server"],

@@ -188,3 +188,9 @@ async def test_health_readiness_and_numbers(client, document):
     assert (ready.status, (await ready.json())["ready"]) == (200, True)
     await client.post("/train", json=document("a"))
     assert "trainyard_jobs_accepted_total 1.0" in await (await client.get("/metrics")).text()
+
+
+async def test_a_failed_job_says_why_in_its_document(client, document):
+    await client.post("/train", json=document("a", outcome="failed"))
+    job = await until(client, "a", "failed")
+    assert job["detail"] == "failed (exit_code): exit code 1"

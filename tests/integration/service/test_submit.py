@@ -239,3 +239,12 @@ async def test_a_limit_larger_than_any_is_clamped(client):
 async def test_a_limit_of_cost_without_a_price_list_is_a_400(client, document):
     answer = await client.post("/train", json=document("a") | {"resources": {"max_cost": 5}})
     assert (answer.status, (await answer.json())["error"]["param"]) == (400, "resources.max_cost")
+
+
+async def test_a_misspelt_required_field_is_named_beside_the_lack(client, document):
+    wrong = document("a")
+    wrong["datsets"] = wrong.pop("datasets")
+    problem = await (await client.post("/train", json=wrong)).json()
+    assert [e for e in problem["errors"] if e["path"] == "datasets"] == [
+        {"path": "datasets", "message": "is required; 'datsets' is unknown"}
+    ]

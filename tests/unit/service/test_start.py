@@ -84,5 +84,5 @@ def test_secrets_open_only_for_their_job_and_key():
 
 @pytest.mark.parametrize("given", ["short", base64.b64encode(b"x" * 16).decode(), "ä"])
 def test_a_key_of_another_form_is_refused(tmp_path, given):
-    with pytest.raises(StartError, match="32 bytes"):
+    with pytest.raises(SettingError, match="32 bytes"):
         load_key(tmp_path, given)
