@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common.errors import SettingError, StartError
+from common.folder import sync_folder, write_whole
 
 _NONCE_BYTES = 12
 
@@ -47,11 +48,8 @@ def load_key(folder: Path, given: str | None) -> bytes:
     if path.exists():
         return _decoded(path.read_text().strip(), str(path))
     key = AESGCM.generate_key(bit_length=256)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(key) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(path, base64.b64encode(key) + b"\n")
+    sync_folder(folder)
     return key
 
 

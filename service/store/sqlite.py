@@ -62,8 +62,8 @@ def _configure(execute: Callable[[str], Any]) -> None:
 
 def migrate(path: Path) -> None:
     """Bring the database to the newest version. Raises `StartError` for one that is not ours or is newer."""
-    fresh = not path.exists()
     path.touch(mode=0o600)
+    fresh = path.stat().st_size == 0  # also where a first start was killed before it wrote anything
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
         if fresh:

@@ -67,12 +67,12 @@ class Writer:
 
         Raises what `work` raised, `Unavailable` when the queue is full or the writer gave up, and `StorageFull`.
         """
-        if self.fatal is not None or self._closing:
-            raise Unavailable("the store takes no writes any more; the service is stopping")
-        if self.waiting >= self._limit:
-            raise Unavailable(f"the writer's queue is full ({self._limit}); try again in a second")
         item = _Item(work, self._loop.create_future())
         with self._ready:
+            if self.fatal is not None or self._closing:
+                raise Unavailable("the store takes no writes any more; the service is stopping")
+            if self.waiting >= self._limit:
+                raise Unavailable(f"the writer's queue is full ({self._limit}); try again in a second")
             (self._urgent if urgent else self._later).append(item)
             self._ready.notify()
         return await item.future
@@ -91,8 +91,9 @@ class Writer:
             while (batch := self._take(connection)) is not None:
                 self._transact(connection, batch)
         except Exception as e:  # nobody may wait for ever for a thread that is gone
-            self.fatal = e
-            left = [*(batch or ()), *self._urgent, *self._later]
+            with self._ready:
+                self.fatal = e
+                left = [*(batch or ()), *self._urgent, *self._later]
             for item in left:
                 item.error = Unavailable(f"the database can't be written: {e}")
             self._loop.call_soon_threadsafe(self._settle, left, [])

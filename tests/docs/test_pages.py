@@ -100,3 +100,8 @@ def test_the_changelog_has_the_version() -> None:
     version = re.search(r"^version = (\S+)$", text_of(ROOT / "setup.cfg"), re.MULTILINE)
     assert version
     assert f"## [{version[1]}]" in text_of(ROOT / "CHANGELOG.md")
+
+
+def test_stopping_the_unit_leaves_runs_alone() -> None:
+    unit = (ROOT / "deploy" / "systemd" / "trainyard.service").read_text()
+    assert "\nKillMode=process\n" in unit

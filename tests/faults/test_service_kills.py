@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import threading
 import time
 import urllib.request
@@ -104,3 +105,16 @@ def test_sigterm_leaves_runs_alone_and_says_nothing_is_lost(server, document):
     assert server.stop() == 0
     server.start()
     assert server.wait_end("a")["status"] == "succeeded"
+
+
+def test_a_first_start_that_is_killed_at_any_moment_is_followed_by_one_that_serves(server, document):
+    for n, delay in enumerate((0.05, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)):
+        shutil.rmtree(server.data_dir, ignore_errors=True)
+        server.start(wait=False)
+        time.sleep(delay)
+        server.kill()
+        server.start()
+        server.post(document(f"job-{n}"))
+        assert server.wait_end(f"job-{n}")["status"] == "succeeded"
+        server.kill()
+    server.start()

@@ -86,7 +86,7 @@ def test_what_belongs_to_a_job_goes_with_it(database: sqlite3.Connection) -> Non
 def test_every_query_fits_the_schema(database: sqlite3.Connection, module: str) -> None:
     for sql in load(module).values():
         named = dict.fromkeys(re.findall(r":([a-z_]+)", sql))
-        database.execute(f"EXPLAIN {sql}", named or [None] * sql.count("?"))
+        assert database.execute(f"EXPLAIN {sql}", named or [None] * sql.count("?")).fetchall()
     database.close()
 
 

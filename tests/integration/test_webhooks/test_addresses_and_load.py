@@ -52,6 +52,7 @@ async def test_a_bad_url_is_dead_and_the_worker_goes_on(yard, receiver, url):
         async with asyncio.timeout(5):
             while await yard.states() != ["dead", "delivered"]:
                 await asyncio.sleep(0.02)
+    assert len(receiver.got) == 1
 
 
 async def test_a_host_that_never_answers_holds_up_no_other(yard, receiver):

@@ -12,6 +12,7 @@ from common.secret import SecretBox, load_key
 from common.settings import read_settings, unknown_variables
 from service import lock
 from service.lock import hold
+from service.store.sqlite import migrate
 
 
 def test_two_services_on_one_data_directory_are_refused_and_the_first_is_named(tmp_path):
@@ -86,3 +87,11 @@ def test_secrets_open_only_for_their_job_and_key():
 def test_a_key_of_another_form_is_refused(tmp_path, given):
     with pytest.raises(SettingError, match="32 bytes"):
         load_key(tmp_path, given)
+
+
+def test_a_first_start_that_was_killed_leaves_nothing_that_stops_the_next(tmp_path):
+    """The database was touched, the key begun aside, and then the power went."""
+    (tmp_path / "trainyard.db").touch()
+    (tmp_path / ".secret.key.1").write_bytes(b"half of a k")
+    migrate(tmp_path / "trainyard.db")
+    assert len(load_key(tmp_path, None)) == 32

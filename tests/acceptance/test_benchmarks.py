@@ -1,0 +1,28 @@
+"""`make bench` can be run: a short round of each part prints its table, whatever the numbers are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (
+            ["benchmarks.post", "--rounds", "1", "--seconds", "0.3"],
+            ("bare aiohttp", "FastAPI", "the service", "goal ≥ 0.3"),
+        ),
+        (["benchmarks.sse", "--rounds", "1"], ("200 SSE readers", "the service", "goal ≥ 0.7")),
+    ],
+)
+def test_a_short_round_prints_its_table(arguments, rows):
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [row for row in rows if row not in done.stdout] == []
