@@ -146,24 +146,34 @@ def damage(path: Path, uid: str | None = None, sums: bool = True) -> str | None:
 
 
 def publish(aside: Path, target: Path, pair: Pair, check_fence: Callable[[], None]) -> Path:
-    """Flush everything in `aside`, look at the fence, rename it to `target`, flush the parent; an old one makes way."""
+    """Flush everything in `aside`, look at the fence, rename it to `target`, flush the parent.
+
+    An old one makes way by a rename and is deleted only when the new one stands: deleting takes long, and a kill in
+    the middle must not leave neither.
+    """
     for path in sorted(aside.rglob("*"), reverse=True):
         flush(path)
     flush(aside)
     check_fence()
-    if target.exists():
-        remove(target, pair)
+    old = put_away(target, pair) if target.exists() else None
     aside.rename(target)
     flush(target.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def remove(path: Path, pair: Pair) -> None:
     """Rename away, then delete: nobody takes a half-deleted folder for a whole one."""
+    shutil.rmtree(put_away(path, pair), ignore_errors=True)
+
+
+def put_away(path: Path, pair: Pair) -> Path:
+    """Rename a folder out of the way; where it lies now."""
     away = path.with_name(f"{path.name}.old-{pair}")
     shutil.rmtree(away, ignore_errors=True)
     path.rename(away)
-    shutil.rmtree(away, ignore_errors=True)
+    return away
 
 
 def fresh(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """A checkpoint is whole or it is not there."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +122,19 @@ def test_a_folder_that_can_not_be_made_is_a_matter_of_configuration(kept, attemp
     (kept.output / "file").write_text("")
     with pytest.raises(ConfigError, match="can't be made"):
         Checkpoints(kept.output / "file", "me", attempt.pair, attempt.fence.check).claim()
+
+
+def test_the_one_that_makes_way_is_deleted_only_when_the_new_one_stands(kept, monkeypatch):
+    kept.save(4, 0, write)
+    standing = []
+    real = shutil.rmtree
+
+    def watched(path, **how):
+        if ".old-" in Path(path).name and Path(path).exists():
+            standing.append(complete(kept.folder / "step-4"))
+        real(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    kept.save(4, 0, lambda folder: write(folder, "new"))
+    assert standing == [True]
+    assert (kept.folder / "step-4" / "model.bin").read_text() == "new"
