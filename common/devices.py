@@ -4,23 +4,30 @@ import asyncio
 import csv
 import io
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
 from common.errors import SettingError
 
 _QUERY_SECONDS = 20
-_FIELDS = ("index", "name", "memory.total")
+_FIELDS = ("index", "name", "memory.total", "compute_cap")
+_BF16_SINCE = 8.0
 
 
 @frozen
 class Device:
-    """One GPU: what goes into `CUDA_VISIBLE_DEVICES`, its name and its memory (0 = unknown)."""
+    """One GPU: what goes into `CUDA_VISIBLE_DEVICES`, its name, memory and compute capability (0 = unknown)."""
 
     index: str
     name: str
     memory_mib: int = 0
+    compute_cap: float = 0.0
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether it computes in bf16; where nothing is known of it that is taken to be so."""
+        return not self.compute_cap or self.compute_cap >= _BF16_SINCE
 
 
 class DevicePool:
@@ -82,9 +89,14 @@ async def detect(only: str | None) -> tuple[Device, ...]:
 
 
 async def _query() -> list[Device]:
+    """What `nvidia-smi` knows; an old one knows no compute capability, and says so by failing."""
+    return await _ask(_FIELDS) or await _ask(_FIELDS[:3])
+
+
+async def _ask(fields: Sequence[str]) -> list[Device]:
     process = await asyncio.create_subprocess_exec(
         "nvidia-smi",
-        f"--query-gpu={','.join(_FIELDS)}",
+        f"--query-gpu={','.join(fields)}",
         "--format=csv,noheader,nounits",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -98,7 +110,12 @@ async def _query() -> list[Device]:
         return []
     rows = csv.reader(io.StringIO(output.decode(errors="replace")), skipinitialspace=True)
     return [
-        Device(row[0], row[1], int(row[2]) if row[2].isdigit() else 0)
+        Device(row[0], row[1], int(row[2]) if row[2].isdigit() else 0, *map(_number, row[3:]))
         for row in rows
-        if len(row) == len(_FIELDS) and row[0].isdigit()
+        if len(row) == len(fields) and row[0].isdigit()
     ]
+
+
+def _number(text: str) -> float:
+    """Of `8.6`; 0 where the driver does not know it (`[N/A]`)."""
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0

@@ -1,7 +1,11 @@
-"""Keeps `train.log`, `metrics.jsonl` and `events.jsonl` in the log folder of a job's document (train.md, 2)."""
+"""Keeps `train.log`, `metrics.jsonl` and `events.jsonl` in the log folder of a job's document (train.md, 2).
+
+A folder in an object store is first kept on this machine, below `<data>/mirrors`, and put from there.
+"""
 
 import asyncio
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,12 +14,15 @@ from typing import Any
 import structlog
 from attrs import define
 
+from common.access import Auth
 from common.errors import NotFound
 from common.folder import JobFolder, write_whole
 from common.settings import Settings
+from common.storage import local_path
 from service.logs import View
 from service.masker import Masker
 from service.mirror_files import Kept, append, copy_log, load
+from service.mirror_objects import RemoteFolder
 from service.store.base import Store, StoredEvent
 
 log = structlog.get_logger(__name__)
@@ -28,21 +35,31 @@ _GIVE_UP_SECONDS = 3600.0
 
 @define
 class _Watched:
-    """A job whose log folder is kept. `waits`: it is in the queue or being copied."""
+    """A job whose log folder is kept. `waits`: it is in the queue or being copied.
+
+    `place` is where the document wants it; `folder` is that, or the folder of this machine from which objects are put.
+    """
 
     uid: str
     job_id: str
+    place: str
     folder: Path
     registered: bool = False
     waits: bool = False
     ended: bool = False
     kept: Kept | None = None
     view: View | None = None
+    remote: RemoteFolder | None = None
     newest: int = -1
     failures: int = 0
     failing_since: float = 0.0
     not_before: float = 0.0
     renewed: int = 0
+
+    @property
+    def far(self) -> bool:
+        """Whether its folder lies in an object store."""
+        return local_path(self.place) is None
 
 
 class Mirror:
@@ -58,17 +75,21 @@ class Mirror:
         self._settings = settings
         self._register = settings.data_dir / "mirrors"
         self._watched: dict[str, _Watched] = {}
-        self._queue: asyncio.Queue[_Watched] = asyncio.Queue()
-        self._threads = ThreadPoolExecutor(_COPIES, thread_name_prefix="mirror")
+        #: Of folders and of object stores apart: a network that is lost holds up no folder.
+        self._queues: dict[bool, asyncio.Queue[_Watched]] = {far: asyncio.Queue() for far in (False, True)}
+        self._threads = {far: ThreadPoolExecutor(_COPIES, f"mirror-{far}") for far in (False, True)}
 
-    def watch(self, uid: str, job_id: str, folder: Path) -> None:
-        """Keep `folder` from now on; may be called again for the same job, also after `finish`."""
+    def watch(self, uid: str, job_id: str, place: str | Path) -> None:
+        """Keep the folder at a path or URI from now on; may be called again for the same job, also after `finish`."""
         job = self._watched.get(uid)
-        if job is None or job.folder != folder:
-            job = self._watched[uid] = _Watched(uid, job_id, folder)
-        job.ended, job.view = False, None
+        if job is None or job.place != str(place):
+            job = self._watched[uid] = self._new(uid, job_id, str(place))
+        job.ended, job.view, job.remote = False, None, None
         job.renewed += 1
         self._enqueue(job)
+
+    def _new(self, uid: str, job_id: str, place: str) -> _Watched:
+        return _Watched(uid, job_id, place, local_path(place) or self._register / f"{uid}.files")
 
     def finish(self, uid: str) -> None:
         """The job has ended: complete its folder, then forget it. Returns at once."""
@@ -85,7 +106,11 @@ class Mirror:
 
     async def run(self) -> None:
         """Copy until cancelled."""
-        copiers = [asyncio.create_task(self._copier(), name=f"mirror-{n}") for n in range(_COPIES)]
+        copiers = [
+            asyncio.create_task(self._copier(queue), name=f"mirror-{far}-{n}")
+            for far, queue in self._queues.items()
+            for n in range(_COPIES)
+        ]
         try:
             await self._take_up()
             while True:
@@ -96,7 +121,8 @@ class Mirror:
             for copier in copiers:
                 copier.cancel()
             await asyncio.gather(*copiers, return_exceptions=True)
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            for threads in self._threads.values():
+                threads.shutdown(wait=False, cancel_futures=True)
 
     async def _take_up(self) -> None:
         """What an earlier service left unfinished; whether it ended meanwhile says the store."""
@@ -104,7 +130,9 @@ class Mirror:
             notes = await self._thread(_read_notes, self._register)
             for uid, note in notes.items():
                 if uid not in self._watched:
-                    await self._take_up_one(_Watched(uid, note["job_id"], Path(note["folder"]), registered=True))
+                    job = self._new(uid, note["job_id"], note["folder"])
+                    job.registered = True
+                    await self._take_up_one(job)
         except Exception:
             log.exception("mirror: the notes of an earlier run can't be read")
 
@@ -120,11 +148,11 @@ class Mirror:
     def _enqueue(self, job: _Watched) -> None:
         if not job.waits and time.monotonic() >= job.not_before:
             job.waits = True
-            self._queue.put_nowait(job)
+            self._queues[job.far].put_nowait(job)
 
-    async def _copier(self) -> None:
+    async def _copier(self, queue: "asyncio.Queue[_Watched]") -> None:
         while True:
-            job = await self._queue.get()
+            job = await queue.get()
             renewed = job.renewed
             try:
                 await self._copy(job)
@@ -145,14 +173,14 @@ class Mirror:
         now = time.monotonic()
         job.failing_since = job.failing_since if job.failures else now
         job.failures += 1
-        job.kept = None
+        job.kept, job.remote = None, None
         wait = min(self._settings.mirror_seconds * 2.0 ** min(job.failures - 1, 10), _LONGEST_WAIT)
         job.not_before = now + wait
         given_up = job.ended and now - job.failing_since > _GIVE_UP_SECONDS
         log.warning(
             "mirror: the log folder can't be written" + ("; given up" if given_up else ""),
             job_id=job.job_id,
-            folder=str(job.folder),
+            folder=job.place,
             error=f"{type(error).__name__}: {error}",
             next_try_in=None if given_up else round(wait, 1),
         )
@@ -177,6 +205,17 @@ class Mirror:
         source = JobFolder(self._settings.jobs_dir / job.job_id).log
         limit = self._settings.max_train_log_bytes
         job.kept = await self._thread(copy_log, source, job.folder, job.kept, job.view, limit, ended)
+        if job.far:
+            if job.remote is None:
+                auth = await self._auth(job)
+                job.remote = await self._thread(RemoteFolder, job.place, auth, job.uid, far=True)
+            await self._thread(job.remote.keep, job.folder, ended, far=True)
+
+    async def _auth(self, job: _Watched) -> Auth:
+        """The credentials that the document gives for its artifacts."""
+        document = json.loads((await self._store.job_by_uid(job.uid)).document)
+        part = (document.get("artifacts") or {}).get("auth")
+        return Auth.of(part, await self._store.secrets(job.uid), "artifacts.auth", job.job_id)
 
     async def _copy_events(self, job: _Watched) -> None:
         assert job.kept is not None
@@ -191,12 +230,12 @@ class Mirror:
         if self._watched.get(job.uid) is job:
             del self._watched[job.uid]
         try:
-            await self._thread((self._register / job.uid).unlink, True)
+            await self._thread(_remove_note, self._register, job.uid)
         except OSError as e:
             log.warning("mirror: a note can't be removed", job_id=job.job_id, error=str(e))
 
-    async def _thread(self, work: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+    async def _thread(self, work: Any, *arguments: Any, far: bool = False) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads[far], work, *arguments)
 
 
 def _metric(event: StoredEvent) -> str:
@@ -208,11 +247,18 @@ def _metric(event: StoredEvent) -> str:
 
 def _write_note(register: Path, job: _Watched) -> None:
     register.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_whole(register / job.uid, json.dumps({"job_id": job.job_id, "folder": str(job.folder)}).encode())
+    write_whole(register / job.uid, json.dumps({"job_id": job.job_id, "folder": job.place}).encode())
+
+
+def _remove_note(register: Path, uid: str) -> None:
+    """Forget a folder, and what was kept here of one in an object store."""
+    if (register / f"{uid}.files").exists():
+        shutil.rmtree(register / f"{uid}.files")
+    (register / uid).unlink(missing_ok=True)
 
 
 def _read_notes(register: Path) -> dict[str, dict[str, str]]:
     """The notes by uid; a note is whole or absent, and hidden files are notes that a kill left half written."""
     if not register.is_dir():
         return {}
-    return {p.name: json.loads(p.read_bytes()) for p in register.iterdir() if not p.name.startswith(".")}
+    return {p.name: json.loads(p.read_bytes()) for p in register.iterdir() if "." not in p.name}
