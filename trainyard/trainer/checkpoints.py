@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -35,6 +35,13 @@ class Checkpoint:
         return sum(int(size) for size, _ in self.record["files"].values())
 
 
+class Copies(Protocol):
+    """Copies checkpoints to where they are to be; every call returns at once."""
+
+    def checkpoint(self, path: Path) -> None: ...
+    def prune(self, keep: int, best: int) -> None: ...
+
+
 @frozen
 class Checkpoints:
     """The checkpoints of one job under its output folder, as one attempt sees and writes them."""
@@ -45,6 +52,8 @@ class Checkpoints:
     check_fence: Callable[[], None]
     #: Free disk that a checkpoint leaves.
     spare_bytes: int = SPARE_BYTES
+    #: Where the output is an object store.
+    copies: Copies | None = None
 
     @property
     def folder(self) -> Path:
@@ -100,6 +109,8 @@ class Checkpoints:
             path = publish(aside, self.folder / f"step-{step}", self.pair, self.check_fence)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+        if self.copies is not None:
+            self.copies.checkpoint(path)
         return Checkpoint(path, record)
 
     def check_room(self, needed: int) -> None:
@@ -111,10 +122,18 @@ class Checkpoints:
                 "none was begun"
             )
 
-    def prune(self, keep: int | None) -> None:
-        """Remove the oldest, so that `keep` are left (None: all)."""
+    def of(self, step: int) -> Checkpoint | None:
+        """The complete checkpoint of a step."""
+        path = self.folder / f"step-{step}"
+        return Checkpoint(path, read_json(path / RECORD) or {}) if complete(path) else None
+
+    def prune(self, keep: int | None, best: int = 0) -> None:
+        """Remove the oldest, so that `keep` are left (None: all), but never that of step `best`."""
         for path in self._steps()[keep:] if keep else ():
-            remove(path, self.pair)
+            if path.name != f"step-{best}":
+                remove(path, self.pair)
+        if keep and self.copies is not None:
+            self.copies.prune(keep, best)
 
     def _steps(self) -> list[Path]:
         found = [p for p in self.folder.glob("step-*") if p.name.removeprefix("step-").isdigit() and p.is_dir()]

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from common.folder import FORMAT, JobFolder, Pair
+from common.storage import local_path
 from trainyard.trainer.failures import ConfigError, Fenced, RunEnded, first_line
 
 #: Free disk that a checkpoint leaves, where the service said nothing.
 SPARE_BYTES = 64 << 20
+
+#: In the environment of each process that our launcher started; the guard takes it from everybody else's.
+LAUNCHED = "TRAINYARD_LAUNCHED"
 
 _PAUSES = (0.05, 0.2, 0.5)
 
@@ -54,6 +58,10 @@ class Claim:
     uid: str
     pair: Pair
     own: Path
+    #: Which process of the run this is, of how many; `launched`: torch's launcher started it, for us.
+    rank: int = 0
+    size: int = 1
+    launched: bool = False
 
     @classmethod
     def read(cls, jobdir: str, environ: Mapping[str, str] = os.environ) -> "Claim":
@@ -68,7 +76,10 @@ class Claim:
             ) from e
         if not Path(own).is_dir() or not own:
             raise ConfigError(f"TRAINYARD_ATTEMPT_DIR must be the folder that the guard made, got {own!r}")
-        return cls(JobFolder(Path(jobdir).resolve()), uid, parsed, Path(own))
+        folder = JobFolder(Path(jobdir).resolve())
+        if LAUNCHED not in environ:  # a RANK of somebody else's launcher says nothing about this run
+            return cls(folder, uid, parsed, Path(own))
+        return cls(folder, uid, parsed, Path(own), int(environ["RANK"]), int(environ["WORLD_SIZE"]), True)
 
 
 @frozen(kw_only=True)
@@ -79,11 +90,33 @@ class Spec:
     job_id: str
     engine: str
     request: Mapping[str, Any]
+    #: Where this run writes; of a remote output it is a folder of the job's own, which is copied there.
     output: Path
+    remote: str | None
     devices: tuple[str, ...]
+    #: Of each process.
     threads: int
     changes: tuple[Mapping[str, Any], ...]
-    spare_bytes: int
+    options: Mapping[str, Any]
+
+    @property
+    def spare_bytes(self) -> int:
+        """Free disk that a checkpoint leaves."""
+        return int(self.options.get("spare_bytes", SPARE_BYTES))
+
+    def uri(self, path: Path) -> str:
+        """What people are told of a file or folder of `output`: where it is, or is copied to."""
+        return str(path) if self.remote is None else f"{self.remote}/{path.relative_to(self.output).as_posix()}"
+
+    @property
+    def processes(self) -> int:
+        """One for each device; on the CPU as many as were asked for."""
+        return len(self.devices) or int(self.options.get("processes") or 1)
+
+    @property
+    def cache(self) -> Path:
+        """Where downloads are kept for every job."""
+        return Path(self.options.get("cache_dir") or "~/.cache/trainyard").expanduser()
 
     @classmethod
     def read(cls, claim: Claim) -> "Spec":
@@ -91,17 +124,20 @@ class Spec:
         path = claim.folder.spec
         try:
             raw = json.loads(path.read_bytes())
+            output = local_path(_text(raw, "output"))
             spec = cls(
                 uid=raw["uid"],
                 job_id=raw["job_id"],
                 engine=raw["engine"],
                 request=raw["request"],
-                output=Path(raw["output"]),
+                output=claim.folder.path / "output" if output is None else output,
+                remote=raw["output"] if output is None else None,
                 devices=tuple(str(d) for d in raw.get("devices") or ()),
                 threads=_clipped(raw.get("threads") or 1),
                 changes=tuple(raw.get("changes") or ()),
-                spare_bytes=int((raw.get("options") or {}).get("spare_bytes", SPARE_BYTES)),
+                options=raw.get("options") or {},
             )
+            spec = evolve(spec, threads=max(1, spec.threads // spec.processes))
         except (OSError, ValueError, TypeError, KeyError) as e:
             raise ConfigError(f"{path} can't be used: {type(e).__name__}: {e}") from e
         if raw.get("format") != FORMAT:
@@ -111,6 +147,12 @@ class Spec:
         if not spec.output.is_absolute():
             raise ConfigError(f"{path}: output must be an absolute folder, got {str(spec.output)!r}")
         return spec
+
+
+def _text(raw: Mapping[str, Any], key: str) -> str:
+    if not isinstance(raw[key], str):
+        raise TypeError(f"{key} must be a string, got {raw[key]!r}")
+    return str(raw[key])
 
 
 def _clipped(threads: int) -> int:

@@ -7,41 +7,71 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, Protocol
+
+from attrs import frozen
 
 from common.exits import Exit
 from common.folder import Pair
 from trainyard.trainer.failures import StopNow, Stopped
 from trainyard.trainer.reporting import Reporter
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _SECOND_TERM_AFTER = 5.0
 _PEEK_SECONDS = 1.0
-_MOMENT = "this version has no {} of a running job"
-_REFUSED = {"change": _MOMENT.format("changes"), "validate": _MOMENT.format("validation on demand")}
+_REFUSED = {"validate": "this version has no validation on demand of a running job", "change": "it has no values"}
+
+
+@frozen
+class Change:
+    """Values, by their path in the document, that are to hold from the next step on."""
+
+    id: str
+    values: Mapping[str, Any]
+
+
+class Together(Protocol):
+    """What a wish needs of the processes of a run (`trainyard.trainer.processes.World`)."""
+
+    def any(self, *flags: bool) -> tuple[bool, ...]: ...
+
+    def share(self, value: Any) -> Any: ...
 
 
 class Control:
-    """Wishes of the service and of signals, kept until the loop reaches a point where it can grant them."""
+    """Wishes of the service and of signals, kept until the loop reaches a point where it can grant them.
 
-    def __init__(self, path: Path, pair: Pair, report: Reporter) -> None:
+    Of several processes the `first` reads `control.jsonl` and takes SIGUSR1; a SIGTERM counts in each.
+    """
+
+    def __init__(self, path: Path, pair: Pair, report: Reporter, first: bool = True) -> None:
         self.stop: str | None = None
         self.saved_step: int | None = None
-        self._path, self._pair, self._report = path, str(pair), report
+        self._path, self._pair, self._report, self._first = path, str(pair), report, first
         self._offset = 0
         self._seen: set[str] = set()
         self._wanted: list[str] = []
+        self._changes: list[Change] = []
+        self._somebody_changes = False
         self._signalled = False
         self._first_term: float | None = None
         self._leave_at_once = False
+        self._together = False
 
     def listen(self) -> None:
         """From here on signals are wishes; SIGUSR2 prints every stack."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_usr1)
         faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a launcher of ours blocked them until now
+
+    def deafen(self) -> None:
+        """The end is being told: another stop, or torch's launcher that ends the others, changes nothing any more."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     @property
     def checkpoint_wanted(self) -> bool:
@@ -57,6 +87,35 @@ class Control:
             self._seen.add(command_id)
             self._take(command_id, str(command.get("command")), command)
 
+    def agree(self, world: Together) -> tuple[bool, bool]:
+        """Whether to stop, and whether to save, now: the same in every process, so all of them must call it."""
+        self.poll()
+        stop, save, self._somebody_changes = world.any(
+            self.stop is not None, self.checkpoint_wanted, bool(self._changes)
+        )
+        if stop:
+            self._together = True
+            self.stop = self.stop or "another process was asked to"
+        return stop, save
+
+    def changes(self, world: Together) -> list[Change]:
+        """The changes that nobody has answered yet, taken off; the same in every process, right after `agree`."""
+        if not self._somebody_changes:
+            return []
+        self._somebody_changes = False
+        waiting, self._changes = self._changes, []
+        shared: list[Change] = world.share(waiting)
+        return shared
+
+    def answer(self, command_id: str, ok: bool, message: str | None = None, step: int | None = None) -> None:
+        """Answer a command: `step` is the one that a change holds from."""
+        self._report.ack(command_id, ok, message, step)
+
+    def check_together(self, world: Together) -> None:
+        """As `check`, where every process comes as often."""
+        if self.agree(world)[0]:
+            raise self.stopped()
+
     def check(self) -> None:
         """Poll, and raise `Stopped` where a stop is wanted: for the phases that have nothing to save."""
         self.poll()
@@ -65,7 +124,7 @@ class Control:
 
     def stopped(self) -> Stopped:
         """The end of a run that was asked to stop."""
-        return Stopped(saved=self.saved_step is not None, why=self.stop or "stop")
+        return Stopped(saved=self.saved_step is not None, why=self.stop or "stop", together=self._together)
 
     def saved(self, step: int) -> None:
         """A complete checkpoint of `step` exists: whoever waited for one is answered."""
@@ -102,10 +161,14 @@ class Control:
             self._report.ack(command_id, True)
         elif command == "checkpoint":
             self._wanted.append(command_id)
+        elif command == "change" and isinstance(values := record.get("values"), dict):
+            self._changes.append(Change(command_id, values))
         else:
             self._report.ack(command_id, False, _REFUSED.get(command, f"unknown command {command!r}"))
 
     def _unread(self, move: bool = True) -> list[dict[str, object]]:
+        if not self._first:
+            return []
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -136,7 +199,7 @@ class Control:
             raise StopNow(self.stop)
 
     def _on_usr1(self, _signal: int, _frame: FrameType | None) -> None:
-        self._signalled = True
+        self._signalled = self._first
 
 
 def _record(line: bytes) -> dict[str, object] | None:

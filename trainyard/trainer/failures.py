@@ -13,6 +13,8 @@ class RunEnded(TrainyardError):
     """The run ends without its result; `exit` says how (docs/TRAINER.md, "Signals and exit codes")."""
 
     exit: ClassVar[Exit] = Exit.INTERNAL
+    #: All processes of the run come to it at the same point, so that none has to end because of another.
+    together: bool = False
 
 
 class ConfigError(RunEnded):
@@ -49,6 +51,7 @@ class NanLoss(RunEnded):
     """The loss is not a number any more."""
 
     exit = Exit.NAN_LOSS
+    together = True
 
 
 class DiskFull(RunEnded):
@@ -68,10 +71,18 @@ class Stopped(RunEnded):
 
     exit = Exit.STOPPED_UNSAVED
 
-    def __init__(self, saved: bool, why: str) -> None:
-        self.saved = saved
+    def __init__(self, saved: bool, why: str, together: bool = False) -> None:
+        self.saved, self.together = saved, together
         kept = "after a checkpoint" if saved else "with nothing to save yet"
         super().__init__(f"stopped {kept} ({why})")
+
+
+class Bereaved(RunEnded):
+    """This process ends because another one of the run did, with `code` where that is one of ours."""
+
+    def __init__(self, first: str, code: int | None) -> None:
+        self.left_with = Exit(code) if code in set(Exit) else Exit.INTERNAL
+        super().__init__(first)
 
 
 class StopNow(BaseException):
@@ -82,7 +93,7 @@ def exit_of(error: RunEnded) -> Exit:
     """The code to leave with."""
     if isinstance(error, Stopped) and error.saved:
         return Exit.STOPPED_SAVED
-    return error.exit
+    return error.left_with if isinstance(error, Bereaved) else error.exit
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import trainyard
+from tests.here import Here
 from tests.tiny import PLAIN_TEXTS, make_tiny_llama
 
 UID = "5e" * 16
@@ -29,6 +30,9 @@ class Job:
         self.tuning: dict[str, Any] = {"learning_rate": 1e-3, "max_steps": 6, "logging_steps": 1}
         self.custom: dict[str, Any] = {"method": "lora", "precision": "fp32", "rank": 4}
         self.base: dict[str, Any] = {"provider": "custom", "model_name": str(model)}
+        self.datasets: list[dict[str, Any]] = []
+        self.extra: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
         self.secrets: dict[str, Any] | None = None
         self.started: list[subprocess.Popen[bytes]] = []
         self.folder.mkdir(parents=True)
@@ -41,13 +45,15 @@ class Job:
         request = {
             "base_model": self.base,
             "customization": self.custom,
-            "datasets": [{"source": str(self.data), "format": "jsonl"}],
+            "datasets": self.datasets or [{"source": str(self.data), "format": "jsonl"}],
             "tuning_parameters": self.tuning,
+            "extra_parameters": self.extra,
         }
-        spec = {"format": 1, "uid": UID, "job_id": "job-1", "engine": "text", "request": request, "options": {}}
+        spec = {"format": 1, "uid": UID, "job_id": "job-1", "engine": "text", "request": request}
         places = {
             "output": str(self.output),
             "log": str(self.folder.parent),
+            "options": self.options,
             "devices": [],
             "threads": 1,
             "changes": [],
@@ -67,6 +73,7 @@ class Job:
             "TRAINYARD_RUN": f"{UID}.{attempt}",
             "TRAINYARD_ATTEMPT_DIR": str(own),
         }
+        environ |= {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "HF_"))}
         argv = [sys.executable, "-P", *options, "-m", "trainyard.trainer", str(self.folder)]
         with (self.folder / "train.log").open("ab") as log:
             child = subprocess.Popen(argv, env=environ, stdout=log, stderr=log, cwd=self.folder, **more)
@@ -137,3 +144,14 @@ def new_job(tmp_path: Path, tiny_model: Path) -> Iterator[Callable[[str], Job]]:
 @pytest.fixture
 def job(new_job: Callable[[str], Job]) -> Job:
     return new_job("a job's 'ugly' folder")
+
+
+@pytest.fixture
+def new_here(tmp_path: Path, tiny_model: Path) -> Callable[[str], Here]:
+    """Jobs that are trained in this process."""
+    return lambda name: Here(tmp_path / name, tiny_model)
+
+
+@pytest.fixture
+def here(new_here: Callable[[str], Here]) -> Here:
+    return new_here("here")

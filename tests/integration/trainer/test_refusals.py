@@ -22,7 +22,7 @@ def test_bad_json_names_file_and_line_before_torch_is_imported(job):
     assert job.events()[0]["type"] == "phase"
     assert job.events("log")[-1]["level"] == "error"
     imported = {line.split("|")[-1].strip() for line in job.log.splitlines() if line.startswith("import time:")}
-    assert "trainyard.trainer.text.rows" in imported
+    assert "trainyard.trainer.text.data.corpus" in imported
     assert not imported & {"torch", "transformers", "numpy", "accelerate", "peft"}
 
 
@@ -57,14 +57,13 @@ def test_the_folder_of_another_job_is_refused(job):
     assert "holds the work of another job" in job.log.splitlines()[-1]
 
 
-def test_what_this_version_lacks_is_refused_all_at_once(job):
-    job.custom |= {"method": "qlora", "precision": "int8"}
-    job.tuning["objective"] = "dpo"
+def test_what_does_not_go_together_is_refused_all_at_once(job):
+    job.custom |= {"method": "osmosis", "precision": "fp8"}
+    job.tuning["early_stopping_patience"] = 2
     assert job.run() == 64
     last = job.log.splitlines()[-1]
-    assert all(
-        path in last for path in ("customization.method", "customization.precision", "tuning_parameters.objective")
-    )
+    paths = ("customization.method", "customization.precision", "tuning_parameters.early_stopping_patience")
+    assert all(path in last for path in paths)
 
 
 @pytest.mark.slow
@@ -92,12 +91,15 @@ def test_a_hub_that_can_not_be_asked_is_69_and_no_secret_is_told(job):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_72_and_leaves_no_checkpoint_of_it(job):
+def test_a_loss_that_is_no_number_is_72_and_what_was_learned_before_it_is_kept(job):
     job.custom = {"method": "full", "precision": "fp32"}
     job.tuning |= {"learning_rate": 1e36, "max_grad_norm": 0, "max_steps": 50}
     assert job.run() == 72, job.log
-    assert "nan_loss (72)" in job.log.splitlines()[-1]
-    assert job.steps == []
+    last = job.log.splitlines()[-1]
+    reached = job.events("end")[0]["step"]
+    assert "nan_loss (72)" in last and f"step {reached + 1} came to a loss of" in last
+    assert job.steps == [f"step-{reached}"], "the state before the step that was not taken"
+    assert job.events("checkpoint")[-1]["kind"] == "stop"
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_a_lora_job_leaves_an_adapter_that_the_stock_loader_takes(job, tiny_mode
     assert [p["phase"] for p in job.events("phase")][:4] == ["preparing", "validating", "preparing", "evaluating"]
     progress = job.events("progress")
     assert [p["step"] for p in progress] == list(range(1, 13))
-    told = {"step", "total_steps", "epoch", "loss", "learning_rate", "tokens_per_second", "eta_seconds"}
+    told = {"step", "total_steps", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second", "eta_seconds"}
     assert set(progress[-1]) == told
     assert [v["step"] for v in job.events("validation")] == [0, 3, 6, 9, 12]
     first, last = (job.events("validation")[i]["metrics"]["eval_loss"] for i in (0, -1))

@@ -29,6 +29,23 @@ def test_a_run_is_what_its_guard_says(attempt):
         Claim.read("x", {"TRAINYARD_RUN": "uid.1.0"})
 
 
+def test_only_our_own_launcher_makes_a_run_one_of_several(attempt):
+    environ = {"TRAINYARD_RUN": "uid.1.0", "TRAINYARD_ATTEMPT_DIR": str(attempt.own), "RANK": "1", "WORLD_SIZE": "2"}
+    stranger = Claim.read("x", environ)
+    assert (stranger.rank, stranger.size, stranger.launched) == (0, 1, False)
+    ours = Claim.read("x", environ | {"TRAINYARD_LAUNCHED": "1"})
+    assert (ours.rank, ours.size, ours.launched) == (1, 2, True)
+
+
+def test_processes_share_the_threads(attempt, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    attempt.folder.spec.write_text(json.dumps(GOOD | {"options": {"processes": 3}}))
+    spec = Spec.read(claim(attempt))
+    assert (spec.processes, spec.threads) == (3, 2)
+    attempt.folder.spec.write_text(json.dumps(GOOD | {"devices": ["0", "1"], "options": {"processes": 3}}))
+    assert Spec.read(claim(attempt)).processes == 2
+
+
 def test_a_good_spec_is_read_and_its_threads_are_clipped(attempt):
     attempt.folder.spec.write_text(json.dumps(GOOD | {"unknown": 1}))
     assert 1 <= Spec.read(claim(attempt)).threads < 10_000
@@ -75,6 +92,8 @@ def test_the_log_masks_tracebacks_too():
         )
     text = MaskingFormatter(secrets).format(record)
     assert "ValueError" in text and "hunter2" not in text
+    of_another = MaskingFormatter(secrets, rank=1).format(record)
+    assert "[process 1] it was ••••" in of_another and "hunter2" not in of_another
 
 
 def save_to_a_full_disk():

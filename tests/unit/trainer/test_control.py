@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import trainyard
+from trainyard.trainer.control import Control
 from trainyard.trainer.failures import StopNow, Stopped, exit_of
+from trainyard.trainer.processes import World
 
 
 @pytest.fixture
@@ -75,6 +78,66 @@ def test_signals_are_kept_for_the_loop(listening):
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     assert listening.control.checkpoint_wanted and listening.control.stop == "SIGTERM"
+
+
+class Votes:
+    """What the other processes say."""
+
+    def __init__(self, *others):
+        self.others = others
+
+    def any(self, *flags):
+        return tuple(mine or other for mine, other in zip(flags, self.others, strict=True))
+
+
+def test_what_one_process_was_asked_all_do_at_the_same_step(attempt):
+    assert attempt.control.agree(Votes(False, False, False)) == (False, False)
+    attempt.command({"id": "c1", "command": "checkpoint"})
+    assert attempt.control.agree(Votes(False, False, False)) == (False, True)
+    assert attempt.control.agree(Votes(True, False, False)) == (True, True)
+    with pytest.raises(Stopped, match="another process was asked to"):
+        attempt.control.check_together(Votes(True, False, False))
+
+
+def test_a_change_is_taken_once_and_answered_with_its_step(attempt):
+    attempt.command({"id": "c1", "command": "change", "values": {"tuning_parameters.learning_rate": 1e-5}})
+    alone = World.alone(torch.device("cpu"))
+    assert attempt.control.agree(alone) == (False, False)
+    (change,) = attempt.control.changes(alone)
+    assert (change.id, change.values) == ("c1", {"tuning_parameters.learning_rate": 1e-5})
+    assert attempt.control.changes(alone) == []
+    attempt.control.answer("c1", True, step=7)
+    assert attempt.data("ack")[-1] == {"id": "c1", "ok": True, "step": 7}
+
+
+def test_commands_and_usr1_are_for_the_first_process(attempt):
+    second = Control(attempt.folder.control, attempt.pair, attempt.report, first=False)
+    attempt.command({"id": "c1", "command": "stop"})
+    second._on_usr1(signal.SIGUSR1, None)
+    second.poll()
+    assert second.stop is None and not second.checkpoint_wanted and attempt.data("ack") == []
+
+
+def test_signals_that_came_before_the_handlers_are_not_lost(attempt):
+    script = """
+import os, signal, sys
+from pathlib import Path
+from common.folder import Pair
+from trainyard.trainer.control import SIGNALS, Control
+from trainyard.trainer.reporting import Reporter
+signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGUSR1)
+control = Control(Path("c"), Pair(1), Reporter(Path(sys.argv[1]), lambda: None))
+control.listen()
+print(control.stop, control.checkpoint_wanted)
+control.deafen()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    environ = {"PYTHONPATH": str(Path(trainyard.__file__).parents[1])}
+    argv = [sys.executable, "-P", "-c", script, str(attempt.own)]
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "SIGTERM True\n"), done.stderr
 
 
 def stop_in_a_long_call(attempt, how):

@@ -7,7 +7,7 @@ import pytest
 
 from common.folder import Pair
 from trainyard.trainer.failures import DiskFull, Fenced, RunEnded
-from trainyard.trainer.reporting import EVENT_BYTES
+from trainyard.trainer.reporting import EVENT_BYTES, Reporter
 
 
 def test_events_are_counted_from_one(attempt):
@@ -25,6 +25,26 @@ def test_a_phase_is_told_once(attempt):
     for phase in ("training", "training", "evaluating", "training"):
         attempt.report.phase(phase)
     assert [d["phase"] for d in attempt.data("phase")] == ["training", "evaluating", "training"]
+
+
+def test_the_next_process_of_an_attempt_counts_on(attempt):
+    attempt.report.phase("preparing")
+    attempt.report.log("one")
+    with (attempt.own / "events.jsonl").open("ab") as file:
+        file.write(b'{"format": 1, "n": 3, "ty')
+    again = Reporter(attempt.own, attempt.fence.check)
+    again.phase("preparing")
+    again.phase("training")
+    assert [(e["n"], e["type"]) for e in attempt.events()] == [(1, "phase"), (2, "log"), (3, "phase")]
+
+
+def test_of_several_processes_only_the_first_tells(attempt):
+    second = Reporter(attempt.own, attempt.fence.check, silent=True)
+    second.phase("training")
+    second.log("I am here")
+    second.ack("c1", True)
+    second.end(3)
+    assert attempt.events() == []
 
 
 def test_a_replaced_run_tells_nothing(attempt):

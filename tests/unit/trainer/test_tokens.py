@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import make_tiny_llama
+from tests.unit.trainer.materials import looked, written
 from trainyard.trainer.failures import DataError
-from trainyard.trainer.text.rows import Row
+from trainyard.trainer.text.data import Row
 
 pytestmark = pytest.mark.slow
 TURNS = [
@@ -77,7 +78,7 @@ def test_the_models_own_template_is_kept(tokenizer):
 def test_a_template_that_writes_earlier_turns_otherwise_still_learns_them(tokenizer):
     tokenizer.chat_template = FORGETFUL
     target, _ = learned(tokenizer, "messages", messages())
-    assert target == "One it is.(thought)Two.<|im_end|>"
+    assert target == "One it is.<|im_end|>(thought)Two.<|im_end|>"
 
 
 def test_a_template_that_refuses_is_named_by_file_and_line(tokenizer):
@@ -94,7 +95,7 @@ def test_rows_keep_their_order_and_are_cut_at_their_end(tokenizer):
     done = tokenise(rows, tokenizer, 8, lambda: None)
     assert [tokenizer.decode(e.ids)[:3] for e in done.examples[:4]] == ["one", "sev", "one", "sev"]
     assert max(map(len, done.examples)) == 8
-    assert done.left_out[:2] == ("f.jsonl:2", "f.jsonl:5") and len(done.left_out) == 700
+    assert done.left_out[:2] == ["f.jsonl:2", "f.jsonl:5"] and len(done.left_out) == 700
     assert done.truncated == 1400
 
 
@@ -118,3 +119,31 @@ def test_the_held_out_share_is_seeded_and_never_everything():
     assert split(rows, 0.1, seed=3)[1] == held_out != split(rows, 0.1, seed=4)[1]
     assert split(rows, 0.0, seed=3)[1] == [] and split(rows[:1], 0.5, seed=3)[1] == []
     assert len(split(rows[:2], 0.001, seed=3)[1]) == 1
+
+
+def test_streamed_rows_give_the_same_examples_as_held_ones(tokenizer, tmp_path):
+    from trainyard.trainer.text.tokens import tokenise
+
+    rows = [{"text": f"row {i}"} for i in range(1200)] + [{"messages": messages()}, {"prompt": "p", "completion": "c"}]
+    path = written(tmp_path / "rows.jsonl", rows)
+    tokenizer.chat_template = HEADED
+    held = tokenise(looked(path, weight=1.5).rows, tokenizer, 60, lambda: None)
+    streamed = looked(path, weight=1.5, streaming=True).rows
+    mapped = tokenise(streamed, tokenizer, 60, lambda: None, folder=tmp_path / "tokens")
+    assert len(held.examples) == len(mapped.examples) == 1803 and held.truncated == mapped.truncated == 1
+    for one, other in zip(held.examples, mapped.examples, strict=True):
+        assert (one.ids == other.ids).all() and (one.learned == other.learned).all()
+
+
+def test_rows_that_the_template_refuses_are_told_or_left_out(tokenizer):
+    from trainyard.trainer.text.tokens import tokenise
+
+    tokenizer.chat_template = HEADED
+    good, bad = messages(), messages([("wizard", "x"), ("assistant", "y")])
+    rows = [Row("f.jsonl", line, "messages", value) for line, value in enumerate([bad, good, bad], 1)]
+    with pytest.raises(DataError, match=r"f\.jsonl:1: .*no wizards; f\.jsonl:3: "):
+        tokenise(rows, tokenizer, 200, lambda: None)
+    done = tokenise(rows, tokenizer, 200, lambda: None, on_bad_row="skip")
+    assert len(done.examples) == 1 and len(done.refused) == 2
+    with pytest.raises(DataError, match="no wizards"):
+        tokenise(rows[:1], tokenizer, 200, lambda: None, on_bad_row="skip")

@@ -1,40 +1,77 @@
-"""What can be known about a text job before torch is imported; then the loop."""
+"""What can be known about a text job before torch is imported; then the loop of its objective."""
+
+from collections.abc import Callable
+from importlib import import_module
 
 from trainyard.trainer.checkpoints import Checkpoints
+from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.run import Result, Run
-from trainyard.trainer.text.rows import Corpus, look
-from trainyard.trainer.text.settings import dataset_paths, read_settings
+from trainyard.trainer.sources.datasets import remote
+from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.sources.output import copied
+from trainyard.trainer.text.data import Corpus, look
+from trainyard.trainer.text.materials import materials
+from trainyard.trainer.text.quantiser import leave_out
+from trainyard.trainer.text.settings import Settings, read_settings
+from trainyard.trainer.text.strategy import check_strategy
 
 _NAMED = 3
+_OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.text.preference"}
 
 
 def start(run: Run) -> Result:
     """Look at the document, the output folder and the data; load nothing before they are good."""
-    settings = read_settings(run.spec.request)
-    paths = dataset_paths(run.spec.request)
+    settings = read_settings(run.spec.request, run.spec.processes)
+    check_strategy(settings)
+    loop = _OBJECTIVES.get(settings.objective)
+    if loop is None:
+        raise ConfigError(f"tuning_parameters.objective: {settings.objective!r} is not one of {', '.join(_OBJECTIVES)}")
     checkpoints = Checkpoints(run.spec.output, run.spec.uid, run.claim.pair, run.fence.check, run.spec.spare_bytes)
     checkpoints.claim()
+    with copied(run, checkpoints) as kept:
+        return _trained(run, settings, kept, loop)
+
+
+def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) -> Result:
     newest = checkpoints.newest()
     if newest is not None:
         run.control.saved_step = run.report.step = newest.step
 
+    if remote(run.spec.request):
+        run.report.phase("downloading")
+    found = materials(
+        run.spec.request,
+        run.secrets,
+        cache=run.spec.cache,
+        check=run.control.check,
+        say=run.report.log,
+        job_id=run.spec.job_id,
+        limits=Limits.of(run.spec.options),
+    )
     run.report.phase("validating")
-    corpus = look(paths, run.control.check)
+    corpus = look(
+        found,
+        on_bad_row=settings.on_bad_row,
+        objective=settings.objective,
+        seed=settings.seed,
+        check=run.control.check,
+    )
     _tell(run, corpus)
 
     run.report.phase("preparing")
+    leave_out(settings)
     with run.control.interruptible():
-        from trainyard.trainer.text.train import train
+        train: Callable[..., Result] = import_module(loop).train
     return train(run, settings, corpus, checkpoints, newest)
 
 
 def _tell(run: Run, corpus: Corpus) -> None:
-    read = ", ".join(f"{s.path.name}: {s.rows} rows" for s in corpus.sources)
+    read = ", ".join(f"{s.name or s.path.name}: {s.rows} rows" for s in corpus.sources)
     run.report.log(f"read {read}")
-    if corpus.without_target:
-        named = ", ".join(corpus.without_target[:_NAMED])
-        run.report.log(
-            f"{len(corpus.without_target)} rows have no target to learn and are left out: {named}"
-            + (" …" if len(corpus.without_target) > _NAMED else ""),
-            level="warning",
-        )
+    for tally, what in (
+        (corpus.skipped, "are bad and are left out"),
+        (corpus.without_target, "have no target to learn and are left out"),
+    ):
+        if tally:
+            named = ", ".join(tally[:_NAMED]) + (" …" if len(tally) > _NAMED else "")
+            run.report.log(f"{len(tally)} rows {what}: {named}", level="warning")

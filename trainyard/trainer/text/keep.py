@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from trainyard.trainer.checkpoints import Checkpoints
+from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
+from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
-from trainyard.trainer.text.rows import Corpus
+from trainyard.trainer.text import model as models
+from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.state import Position, generators, save_optimizer, surroundings
+from trainyard.trainer.text.sharding import sharded, whole_optimizer, whole_state
+from trainyard.trainer.text.state import Position, gathered, save_optimizer, surroundings
 
 _BYTES_A_PARAMETER = 12
 """fp32 weights and AdamW's two moments."""
@@ -30,51 +33,89 @@ class Keeper:
     tokenizer: Any
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    world: World
 
     def save(self, position: Position, kind: str) -> None:
-        """Write a checkpoint, tell it, answer who asked for one, and remove the oldest.
+        """Write a checkpoint, tell it, answer who asked for one, and remove the oldest, but never the best.
 
-        Nothing is written before the first step, nor twice for one step.
+        Nothing is written before the first step, nor twice for one step; one that turns out the best is told again.
+        Every process calls it; the first writes, and all go on when it is written.
         """
         control = self.run.control
         if position.step == 0:
             return
         if control.saved_step != position.step:
-            needed = _BYTES_A_PARAMETER * sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-            done = self.checkpoints.save(position.step, needed, lambda folder: self._write(folder, position))
-            told = {"step": done.step, "uri": str(done.path), "bytes": done.bytes, "kind": kind}
-            self.run.report.event("checkpoint", told)
-            self.checkpoints.prune(self.settings.save_total_limit)
+            state = State.of(self.model, self.optimizer, self.world, self.settings.adapts)
+            if self.world.first:
+                needed = _BYTES_A_PARAMETER * sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+                done = self.checkpoints.save(position.step, needed, lambda folder: self._write(folder, position, state))
+                self._tell(done, kind)
+                self.checkpoints.prune(self.settings.save_total_limit, position.best_step)
+            self.world.barrier()
+        elif self.world.first and kind == "best" and (found := self.checkpoints.of(position.step)) is not None:
+            self._tell(found, kind)
         control.saved(position.step)
 
-    def _write(self, folder: Path, position: Position) -> dict[str, Any]:
-        save_model(self.model, folder)
+    def _tell(self, done: Checkpoint, kind: str) -> None:
+        told = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes, "kind": kind}
+        self.run.report.event("checkpoint", told)
+
+    def _write(self, folder: Path, position: Position, state: "State") -> dict[str, Any]:
+        models.save_for_resume(self.model, folder, state.weights)
         self.tokenizer.save_pretrained(folder)
-        save_optimizer(self.optimizer, self.scaler, folder)
-        batch = {"micro_batch_size": self.settings.micro_batch_size, "steps": self.settings.accumulation}
+        save_optimizer(state.optimizer, self.scaler, folder)
+        used = self.settings.cut(position.micro)
+        batch = {
+            "asked": self.settings.micro_batch_size,
+            "micro_batch_size": position.micro,
+            "steps": used.accumulation,
+        }
         return {
             "epoch": position.epoch,
             "loader": {"epoch": position.epoch, "index": position.index, "data": data_of(self.corpus)},
-            "generators": generators(),
-            "accumulation": batch | {"loss_sum": position.loss_sum, "loss_steps": position.loss_steps},
+            "generators": state.generators,
+            "accumulation": batch
+            | {"halved": position.halved, "loss_sum": position.loss_sum, "loss_steps": position.loss_steps},
             "scheduler": {"kind": self.settings.lr_scheduler, "step": position.step},
-            "progress": {"evaluated": position.evaluated, "metrics": position.metrics},
-            "settings": self.settings.plain(),
-            "changes": list(self.run.spec.changes),
+            "progress": {"evaluated": position.evaluated, "metrics": position.metrics, "best": position.best},
+            "settings": used.plain(),
+            "changes": position.changes,
             **surroundings(self.run.spec.threads),
         }
 
 
-def save_model(model: Any, folder: Path) -> None:
-    """Weights or adapter as the stock loaders read them, without peft's empty model card; nothing is asked of a hub."""
-    adapter = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-    model.save_pretrained(folder, **adapter)
-    (folder / "README.md").unlink(missing_ok=True)
+@frozen
+class State:
+    """What the processes put together for a checkpoint; in whole tensors, where the first process holds shares."""
+
+    #: None: the model itself holds them.
+    weights: dict[str, torch.Tensor] | None
+    optimizer: dict[str, Any]
+    generators: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: Any, optimizer: torch.optim.Optimizer, world: World, adapts: bool) -> "State":
+        """Every process calls it; what it returns is whole in the first one."""
+        shares = sharded(model)
+        weights = whole_state(model, world, trained=adapts) if shares else None
+        moments = whole_optimizer(optimizer, world) if shares else optimizer.state_dict()
+        return cls(weights, moments, gathered(world))
 
 
 def data_of(corpus: Corpus) -> list[dict[str, Any]]:
     """Which data it was."""
     return [{"file": str(s.path), "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for s in corpus.sources]
+
+
+def with_kept_micro(record: Mapping[str, Any], asked: Settings, position: Position) -> Settings:
+    """The settings with a checkpoint's micro batch, chosen or halved since, where the same is asked for as then."""
+    before, accumulation = record["settings"], record["accumulation"]
+    same = all(before.get(name) == getattr(asked, name) for name in ("batch_size", "processes"))
+    micro = accumulation.get("micro_batch_size")
+    if micro and same and accumulation.get("asked", micro) == asked.micro_batch_size:
+        return asked.cut(int(micro))
+    position.halved.clear()
+    return asked
 
 
 def differences(record: Mapping[str, Any], threads: int, settings: Settings, corpus: Corpus) -> list[str]:

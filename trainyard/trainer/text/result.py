@@ -2,129 +2,83 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from peft import PeftModel
 
 from common.clock import stamp
 from common.folder import FORMAT, write_whole
 from trainyard.trainer.checkpoints import fresh, publish
 from trainyard.trainer.run import Run
-from trainyard.trainer.text.keep import data_of, save_model
-from trainyard.trainer.text.model import Source
-from trainyard.trainer.text.rows import Corpus
+from trainyard.trainer.text import model as models
+from trainyard.trainer.text.card import Card
+from trainyard.trainer.text.data import Corpus
+from trainyard.trainer.text.keep import data_of
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position, versions
 
 
 def write_result(
-    run: Run, settings: Settings, corpus: Corpus, source: Source, model: Any, tokenizer: Any, position: Position
+    run: Run,
+    settings: Settings,
+    corpus: Corpus,
+    source: models.Source,
+    model: Any,
+    tokenizer: Any,
+    position: Position,
+    notes: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write the model or adapter, whole or not at all, then the manifest; the path of `final/`."""
+    """Write the model or adapter, whole or not at all, then the manifest, with `notes`; the address of `final/`.
+
+    The model must be in one piece; it is of no use afterwards where the adapter was merged.
+    """
     pair, check = run.claim.pair, run.fence.check
+    card = Card(
+        run=run,
+        settings=settings,
+        corpus=corpus,
+        source=source,
+        position=position,
+        adapter=model.peft_config[models.NAME] if isinstance(model, PeftModel) else None,
+        parameters=(models.trainable(model), sum(p.numel() for p in model.parameters())),
+        notes=notes or {},
+    )
     aside = run.spec.output / f"final.tmp-{pair}"
     fresh(aside)
-    model.config.use_cache = True
-    save_model(model, aside)
+    models.save_result(model, source, settings, aside)
     tokenizer.save_pretrained(aside)
-    (aside / "README.md").write_text(_card(run, settings, corpus, source, position), encoding="utf-8")
+    (aside / "README.md").write_text(card.text(), encoding="utf-8")
     final = publish(aside, run.spec.output / "final", pair, check)
-    manifest = _manifest(run, settings, corpus, position, final)
+    manifest = _manifest(card, final) | dict(notes or {})
     check()
     write_whole(run.spec.output / "manifest.json", json.dumps(manifest, indent=2).encode(), mode=0o644)
-    return str(final)
+    return run.spec.uri(final)
 
 
-def _manifest(run: Run, settings: Settings, corpus: Corpus, position: Position, final: Path) -> dict[str, Any]:
-    spec = run.spec
+def _manifest(card: Card, final: Path) -> dict[str, Any]:
+    spec, settings, position = card.run.spec, card.settings, card.position
+    trained, parameters = card.parameters
     return {
         "format": FORMAT,
         "uid": spec.uid,
         "job_id": spec.job_id,
-        "attempt": str(run.claim.pair),
+        "attempt": str(card.run.claim.pair),
         "written_at": stamp(time.time()),
         "request": spec.request,
         "settings": settings.plain(),
-        "changes": list(spec.changes),
+        "changes": position.changes,
         "seeds": {"seed": settings.seed},
-        "datasets": data_of(corpus),
+        "datasets": data_of(card.corpus),
+        **card.corpus.plain(),
+        "base": {"name": card.source.name, "revision": card.source.revision, "adapter": card.source.asked},
+        "parameters": {"trained": trained, "all": parameters},
+        "merged": card.merged,
         "threads": spec.threads,
         "devices": list(spec.devices),
         "versions": versions(),
         "step": position.step,
         "metrics": position.metrics,
-        "final": str(final),
+        "final": spec.uri(final),
     }
-
-
-def _card(run: Run, settings: Settings, corpus: Corpus, source: Source, position: Position) -> str:
-    lora = settings.method == "lora"
-    base = f"base_model: {json.dumps(source.name)}\n" if source.folder is None else ""
-    library = "peft" if lora else "transformers"
-    tags = f"pipeline_tag: text-generation\ntags: [trainyard, {settings.method}]"
-    head = f"---\n{base}library_name: {library}\n{tags}\n---\n"
-    kind = (
-        f"A LoRA adapter (rank {settings.rank}, alpha {settings.alpha:g}, dropout {settings.dropout:g})"
-        if lora
-        else "A model"
-    )
-    return "\n".join(
-        [
-            head,
-            f"# {run.spec.job_id}\n",
-            f"{kind} fine-tuned from `{source.name}` by Trainyard.\n",
-            "## Results\n",
-            _table(("measure", "value"), _results(position)),
-            "## Training\n",
-            _table(("setting", "value"), _settings(settings, position)),
-            "## Data\n",
-            _table(("file", "rows", "sha256"), [(s.path.name, s.rows, f"`{s.sha256}`") for s in corpus.sources]),
-            "## Use\n",
-            f"```python\n{_use(source, lora)}\n```\n",
-            "Made with " + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".\n",
-        ]
-    )
-
-
-def _results(position: Position) -> list[tuple[object, ...]]:
-    names = {
-        "loss": "training loss, mean of the last report",
-        "eval_loss_before": "held-out loss before",
-        "eval_loss": "held-out loss after",
-    }
-    return [(words, f"{position.metrics[key]:.4f}") for key, words in names.items() if key in position.metrics]
-
-
-def _settings(settings: Settings, position: Position) -> list[tuple[object, ...]]:
-    micro, times = settings.micro_batch_size, settings.accumulation
-    return [
-        ("method", settings.method),
-        ("precision", settings.precision),
-        ("steps", position.step),
-        ("epochs", position.epoch),
-        ("batch size", f"{settings.batch_size} ({micro} × {times})"),
-        ("learning rate", f"{settings.learning_rate:g}, {settings.lr_scheduler}"),
-        ("weight decay", settings.weight_decay),
-        ("gradient norm at most", settings.max_grad_norm or "unlimited"),
-        ("held-out share", settings.eval_ratio),
-        ("seed", settings.seed),
-    ]
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
-
-
-def _use(source: Source, lora: bool) -> str:
-    if not lora:
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained("final")\n'
-            'tokenizer = AutoTokenizer.from_pretrained("final")'
-        )
-    return (
-        "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{source.name}")\n'
-        'model = PeftModel.from_pretrained(base, "final")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("final")'
-    )

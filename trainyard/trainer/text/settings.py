@@ -1,22 +1,25 @@
-"""The document's words made ready for the loop; whatever this version can't do is refused here, all at once."""
+"""The document's words made ready for the loop, with nothing left to decide but what the model and the data say."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.schedule import KINDS
 
-_LATER = "is not in this version"
-_LARGEST_MICRO_BATCH = 8
+ADAPTERS = ("lora", "qlora", "peft", "adapter")
+WHOLE = ("full", "scratch")
+METHODS = (*ADAPTERS, *WHOLE)
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor")
+ON_BAD_ROW = ("fail", "skip")
 
 
 @frozen(kw_only=True)
 class Settings:
-    """What the loop does, with nothing left to decide but what the model and the data say."""
+    """What the loop does. `batch_size` counts the rows of one step over all processes."""
 
     method: str
     precision: str
@@ -24,9 +27,19 @@ class Settings:
     alpha: float
     dropout: float
     target_modules: tuple[str, ...]
+    trainable_layers: tuple[str, ...]
+    peft_config: Mapping[str, Any] | None
+    double_quant: bool
+    compute_type: str | None
+    quant_type: str
+    objective: str
+    optimizer: str
     learning_rate: float
-    micro_batch_size: int
-    accumulation: int
+    batch_size: int
+    #: Rows that a device takes at once; None: chosen to fit.
+    micro_batch_size: int | None
+    processes: int
+    strategy: str
     num_epochs: float
     max_steps: int | None
     warmup_ratio: float
@@ -36,41 +49,66 @@ class Settings:
     max_grad_norm: float
     gradient_checkpointing: bool
     max_sequence_length: int | None
+    packing: bool
     seed: int
     logging_steps: int
     save_steps: int | None
     save_total_limit: int | None
     eval_ratio: float
     eval_steps: int | None
+    early_stopping_patience: int | None
+    on_bad_row: str
+    merge: bool
 
     @property
-    def batch_size(self) -> int:
-        """Rows of one optimizer step."""
-        return self.micro_batch_size * self.accumulation
+    def adapts(self) -> bool:
+        """Whether an adapter is trained on a frozen base."""
+        return self.method in ADAPTERS
+
+    @property
+    def share(self) -> int:
+        """Rows of one step in each process."""
+        return self.batch_size // self.processes
+
+    @property
+    def accumulation(self) -> int:
+        """Micro batches of one step in each process."""
+        return -(-self.share // (self.micro_batch_size or self.share))
+
+    def cut(self, micro_batch_size: int) -> "Settings":
+        """The same with another micro batch; the effective batch stays what it is."""
+        return evolve(self, micro_batch_size=max(1, min(micro_batch_size, self.share)))
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self) | {"batch_size": self.batch_size}
+        return asdict(self) | {"gradient_accumulation_steps": self.accumulation}
 
 
-def read_settings(request: Mapping[str, Any]) -> Settings:
-    """The settings of a resolved document. Raises `ConfigError` naming every field that this version can't do."""
-    custom, tuning = _part(request, "customization"), _part(request, "tuning_parameters")
-    problems = list(_not_in_this_version(request, custom, tuning))
-    method = custom.get("method", "lora")
-    micro, accumulation = _batch(tuning, problems)
-    if problems:
-        raise ConfigError("; ".join(problems))
-    return Settings(
+def read_settings(request: Mapping[str, Any], processes: int = 1) -> Settings:
+    """The settings of a resolved document for so many processes. Raises `ConfigError` with all that does not fit."""
+    custom, tuning = part(request, "customization"), part(request, "tuning_parameters")
+    extra, peft, qlora = part(request, "extra_parameters"), part(custom, "peft"), part(custom, "qlora")
+    method = str(custom.get("method", "lora"))
+    batch, micro = _batch(tuning, processes)
+    settings = Settings(
         method=method,
         precision=custom.get("precision", "bf16"),
         rank=custom.get("rank", 16),
         alpha=custom.get("lora_alpha", 32),
         dropout=custom.get("lora_dropout", 0.05),
         target_modules=tuple(custom.get("target_modules", ())),
-        learning_rate=float(tuning.get("learning_rate", 5e-5 if method == "full" else 2e-4)),
+        trainable_layers=tuple(custom.get("trainable_layers", ())),
+        peft_config=None if peft.get("use") is False else peft.get("config"),
+        double_quant=bool(qlora.get("use_double_quant", False)),
+        compute_type=qlora.get("bnb_4bit_compute_dtype"),
+        quant_type=qlora.get("bnb_4bit_quant_type", "nf4"),
+        objective=tuning.get("objective", "sft"),
+        optimizer=tuning.get("optimizer", "adamw"),
+        learning_rate=float(tuning.get("learning_rate", 5e-5 if method in WHOLE else 2e-4)),
+        batch_size=batch,
         micro_batch_size=micro,
-        accumulation=accumulation,
+        processes=processes,
+        strategy=extra.get("strategy", "auto"),
         num_epochs=tuning.get("num_epochs", 3),
         max_steps=tuning.get("max_steps"),
         warmup_ratio=tuning.get("warmup_ratio", 0.0),
@@ -80,86 +118,62 @@ def read_settings(request: Mapping[str, Any]) -> Settings:
         max_grad_norm=tuning.get("max_grad_norm", 1.0),
         gradient_checkpointing=bool(tuning.get("gradient_checkpointing") or custom.get("gradient_checkpointing")),
         max_sequence_length=tuning.get("max_sequence_length"),
+        packing=bool(tuning.get("packing", False)),
         seed=tuning.get("seed", 42),
         logging_steps=tuning.get("logging_steps", 10),
         save_steps=tuning.get("save_steps"),
         save_total_limit=tuning.get("save_total_limit", 3),
         eval_ratio=tuning.get("eval_ratio", 0.0),
         eval_steps=tuning.get("eval_steps"),
+        early_stopping_patience=tuning.get("early_stopping_patience"),
+        on_bad_row=extra.get("on_bad_row", "fail"),
+        merge=bool(extra.get("merge", False)),
     )
-
-
-def dataset_paths(request: Mapping[str, Any]) -> list[Path]:
-    """The local JSONL files of the document. Raises `ConfigError` for every one that this version can't read."""
-    problems, paths = [], []
-    for i, dataset in enumerate(request.get("datasets") or ()):
-        at, source = f"datasets[{i}]", str(dataset.get("source"))
-        if dataset.get("format") != "jsonl":
-            problems.append(f"{at}.format: {dataset.get('format')!r} {_LATER}; it reads jsonl")
-        problems += [f"{at}.{k}: {dataset[k]!r} {_LATER}" for k in ("split", "streaming") if dataset.get(k)]
-        if dataset.get("weight") not in (None, 1):
-            problems.append(f"{at}.weight: {dataset['weight']!r} {_LATER}")
-        path = local_path(source)
-        if path is None:
-            problems.append(f"{at}.source: {source!r} {_LATER}; it reads local files")
-        else:
-            paths.append(path)
-    if not paths and not problems:
-        problems.append("datasets: at least one is needed")
+    problems = list(_problems(settings))
     if problems:
         raise ConfigError("; ".join(problems))
-    return paths
+    return settings
 
 
-def local_path(uri: str) -> Path | None:
-    """The local path that a `file://` URI or a plain path names; None for any other scheme."""
-    if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
-    return None if "://" in uri else Path(uri)
-
-
-def _part(request: Mapping[str, Any], name: str) -> dict[str, Any]:
+def part(request: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object of the document without its nulls."""
     return {k: v for k, v in (request.get(name) or {}).items() if v is not None}
 
 
-def _not_in_this_version(request: Mapping[str, Any], custom: dict[str, Any], tuning: dict[str, Any]) -> list[str]:
-    known: list[tuple[str, Any, tuple[Any, ...]]] = [
-        ("customization.method", custom.get("method", "lora"), ("lora", "full")),
-        ("customization.precision", custom.get("precision", "bf16"), ("fp32", "fp16", "bf16")),
-        ("tuning_parameters.objective", tuning.get("objective", "sft"), ("sft",)),
-        ("tuning_parameters.optimizer", tuning.get("optimizer", "adamw"), ("adamw",)),
-        ("tuning_parameters.lr_scheduler", tuning.get("lr_scheduler", "linear"), KINDS),
-        ("tuning_parameters.packing", tuning.get("packing", False), (False,)),
-    ]
-    found = [
-        f"{path}: {value!r} {_LATER}; it has {', '.join(map(str, can))}"
-        for path, value, can in known
-        if value not in can
-    ]
-    absent = [
-        ("customization.trainable_layers", custom.get("trainable_layers")),
-        ("base_model.weights_url", _part(request, "base_model").get("weights_url")),
-        ("tuning_parameters.early_stopping_patience", tuning.get("early_stopping_patience")),
-    ]
-    return found + [f"{path} {_LATER}" for path, value in absent if value]
+def _problems(settings: Settings) -> Iterator[str]:
+    """What no machine can do, or what goes against something else in the document."""
+    closed: dict[str, tuple[object, tuple[str, ...]]] = {
+        "customization.method": (settings.method, METHODS),
+        "customization.precision": (settings.precision, PRECISIONS),
+        "tuning_parameters.optimizer": (settings.optimizer, OPTIMIZERS),
+        "tuning_parameters.lr_scheduler": (settings.lr_scheduler, KINDS),
+        "extra_parameters.on_bad_row": (settings.on_bad_row, ON_BAD_ROW),
+    }
+    for path, (value, known) in closed.items():
+        if value not in known:
+            yield f"{path}: {value!r} is not one of {', '.join(known)}"
+    if settings.optimizer.endswith("_8bit") and find_spec("bitsandbytes") is None:
+        yield f"tuning_parameters.optimizer: {settings.optimizer} needs bitsandbytes; install trainyard[quant]"
+    if settings.early_stopping_patience is not None and not settings.eval_ratio:
+        yield (
+            "tuning_parameters.early_stopping_patience: it waits for a better held-out loss; "
+            "give eval_ratio a share of the rows, such as 0.05"
+        )
+    if settings.packing and settings.objective != "sft":
+        yield f"tuning_parameters.packing: rows of objective {settings.objective!r} can't be packed; leave it out"
 
 
-def _batch(tuning: dict[str, Any], problems: list[str]) -> tuple[int, int]:
-    """Micro batch and accumulation: where both are given they decide, else the one that is missing follows."""
-    batch = int(tuning.get("batch_size", 8))
-    micro, accumulation = tuning.get("micro_batch_size"), tuning.get("gradient_accumulation_steps")
+def _batch(tuning: dict[str, Any], processes: int) -> tuple[int, int | None]:
+    """Global batch and micro batch; where micro batch and accumulation are both given, they decide."""
+    batch, micro = int(tuning.get("batch_size", 8)), tuning.get("micro_batch_size")
+    accumulation = tuning.get("gradient_accumulation_steps")
     if micro and accumulation:
-        return int(micro), int(accumulation)
-    if micro:
-        micro = min(int(micro), batch)
-        accumulation, rest = divmod(batch, micro)
-        name = "micro_batch_size"
-    elif accumulation:
-        micro, rest = divmod(batch, int(accumulation))
-        name = "gradient_accumulation_steps"
-    else:
-        micro = max(n for n in range(1, min(batch, _LARGEST_MICRO_BATCH) + 1) if batch % n == 0)
-        return micro, batch // micro
-    if rest or not micro:
-        problems.append(f"tuning_parameters.{name}: {tuning[name]} must divide batch_size, which is {batch}")
-    return int(micro), int(accumulation)
+        return int(micro) * int(accumulation) * processes, int(micro)
+    share, rest = divmod(batch, processes)
+    if rest or not share:
+        raise ConfigError(f"tuning_parameters.batch_size: {batch} must be a multiple of the {processes} processes")
+    part_of = int(micro or accumulation or 1)
+    if share % part_of:
+        name = "micro_batch_size" if micro else "gradient_accumulation_steps"
+        raise ConfigError(f"tuning_parameters.{name}: {part_of} must divide batch_size, which is {batch}")
+    return batch, int(micro) if micro else (share // part_of if accumulation else None)

@@ -2,8 +2,11 @@
 
 import logging
 import time
+from collections.abc import Mapping
 
 from trainyard.trainer.reporting import Reporter
+from trainyard.trainer.text.board import Board
+from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.state import Position
 from trainyard.trainer.text.tokens import Tokenised
 
@@ -28,28 +31,41 @@ def tell_data(report: Reporter, data: Tokenised, training: int, held_out: int, l
 class Progress:
     """A `progress` event every so many steps and at the last one: the mean loss since the one before."""
 
-    def __init__(self, report: Reporter, total: int, every: int) -> None:
-        self._report, self._total, self._every = report, total, every
-        self._began = self._since = time.perf_counter()
+    def __init__(self, report: Reporter, board: Board, pace: Pace) -> None:
+        self._report, self._board, self._pace = report, board, pace
+        self._began = time.perf_counter()
+        self._seconds = 0.0
         self._steps = self._tokens = 0
 
-    def step(self, position: Position, batches: int, rate: float, tokens: int) -> None:
-        """A step was done, over `tokens` tokens, at `rate`."""
+    def step(self, position: Position, batches: int, rate: float, norm: float, tokens: int, seconds: float) -> None:
+        """A step was done at `rate`, over `tokens` tokens, with a gradient of this `norm`, in so many seconds."""
         self._report.step = position.step
         self._steps += 1
         self._tokens += tokens
-        if position.step % self._every and position.step != self._total:
+        self._seconds += seconds
+        total = self._pace.total
+        if position.step % self._pace.logging_steps and position.step < total:
             return
-        now = time.perf_counter()
-        data = {
-            "step": position.step,
-            "total_steps": self._total,
-            "epoch": round(position.epoch + position.index / batches, 4),
+        numbers = {
             "loss": position.take_loss(),
             "learning_rate": rate,
-            "tokens_per_second": round(self._tokens / max(now - self._since, 1e-9), 1),
-            "eta_seconds": round((self._total - position.step) * (now - self._began) / self._steps, 1),
+            "grad_norm": norm,
+            "tokens_per_second": round(self._tokens / max(self._seconds, 1e-9), 1),
         }
-        log.info("step %d of %d: loss %.4f", position.step, self._total, data["loss"])
+        left = (total - position.step) * (time.perf_counter() - self._began) / self._steps
+        data = {
+            "step": position.step,
+            "total_steps": total,
+            "epoch": round(position.epoch + position.index / batches, 4),
+            **numbers,
+            "eta_seconds": round(left, 1),
+        }
+        log.info("step %d of %d: loss %.4f", position.step, total, numbers["loss"])
         self._report.event("progress", data)
-        self._since, self._tokens = now, 0
+        self._board.scalars(position.step, numbers)
+        self._seconds, self._tokens = 0.0, 0
+
+    def evaluated(self, position: Position, metrics: Mapping[str, float]) -> None:
+        """The held-out rows were evaluated."""
+        self._report.event("validation", {"step": position.step, "metrics": metrics})
+        self._board.scalars(position.step, {"eval_loss": metrics["eval_loss"]})

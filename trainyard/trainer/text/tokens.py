@@ -1,86 +1,80 @@
 """Rows made into tokens, with a mark on those to be learned."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from attrs import frozen
-from jinja2 import TemplateError
 
 from trainyard.trainer.failures import DataError
-from trainyard.trainer.text.rows import Row
+from trainyard.trainer.text.chat import Chat, Span, give_template
+from trainyard.trainer.text.data import Row, Tally, in_parts
+from trainyard.trainer.text.data.material import RowError
+from trainyard.trainer.text.examples import Example, Examples, Writer
+
+__all__ = ["Example", "Examples", "Tokenised", "give_template", "tokenise"]
 
 _ROWS_AT_ONCE = 1_000
-_TURNS = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + END + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-Span = tuple[int, int]
-
-
-@frozen(eq=False)
-class Example:
-    """The tokens of a row and which of them are learned."""
-
-    ids: np.ndarray
-    learned: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def targets(self) -> int:
-        """Tokens that count in the loss; the first token of a row is never predicted."""
-        return int(self.learned[1:].sum())
 
 
 @frozen
 class Tokenised:
-    """All examples, and what had to be cut or left out for length."""
+    """All examples, and what had to be cut or left out: for length, or because the chat template refused it."""
 
-    examples: tuple[Example, ...]
+    examples: Examples
     truncated: int
-    left_out: tuple[str, ...]
+    left_out: Tally
+    refused: Tally
 
 
-def give_template(tokenizer: Any) -> bool:
-    """Give a tokenizer without a chat template the default one, ChatML with the tokenizer's own end of turn."""
-    if tokenizer.chat_template:
-        return False
-    ends = "<|im_end|>" in tokenizer.get_vocab()
-    tokenizer.chat_template = _TURNS.replace("END", "'<|im_end|>'" if ends else "eos_token")
-    return True
+def tokenise(
+    rows: Sequence[Row],
+    tokenizer: Any,
+    longest: int,
+    check: Callable[[], None],
+    *,
+    on_bad_row: str = "fail",
+    folder: Path | None = None,
+) -> Tokenised:
+    """Tokens of all rows, each cut to `longest`; in files under `folder` where one is given.
 
-
-def tokenise(rows: Sequence[Row], tokenizer: Any, longest: int, check: Callable[[], None]) -> Tokenised:
-    """Tokens of all rows, each cut to `longest`. Raises `DataError` when nothing to learn is left."""
-    examples: list[Example] = []
-    left_out: list[str] = []
-    truncated = 0
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
-        check()
-        some = rows[at : at + _ROWS_AT_ONCE]
-        for row, (ids, learned) in zip(some, _encode(some, tokenizer), strict=True):
-            truncated += len(ids) > longest
-            example = Example(np.array(ids[:longest], np.int32), np.array(learned[:longest], np.bool_))
-            if example.targets:
-                examples.append(example)
-            else:
-                left_out.append(row.place)
-    if not examples:
-        raise DataError(
-            f"{left_out[0]}: no row has a target to learn within {longest} tokens; "
-            "raise tuning_parameters.max_sequence_length or shorten what comes before the answers"
-        )
-    return Tokenised(tuple(examples), truncated, tuple(left_out))
+    The rows are gone through once, in their order, a thousand at a time. Raises `DataError` when the chat template
+    refuses a row (with `on_bad_row` `skip` it is left out) and when nothing to learn is left.
+    """
+    left_out, refused = Tally(), Tally()
+    truncated = kept = 0
+    with closing(Writer(folder)) as writer:
+        for some in in_parts(rows, _ROWS_AT_ONCE):
+            check()
+            for row, encoded in zip(some, _encode(some, tokenizer), strict=True):
+                if isinstance(encoded, RowError):
+                    refused.add(f"{row.place}: {encoded}")
+                    continue
+                ids, learned = encoded
+                truncated += len(ids) > longest
+                if True in learned[1:longest]:
+                    writer.add(ids[:longest], learned[:longest], row.times)
+                    kept += 1
+                else:
+                    left_out.add(row.place)
+            writer.flush()
+        if refused and (on_bad_row != "skip" or not kept):
+            raise DataError(refused.words())
+        if not kept:
+            raise DataError(
+                f"{left_out[0]}: no row has a target to learn within {longest} tokens; "
+                "raise tuning_parameters.max_sequence_length or shorten what comes before the answers"
+            )
+        return Tokenised(writer.examples(), truncated, left_out, refused)
 
 
 Encoded = tuple[list[int], list[bool]]
 
 
-def _encode(rows: Sequence[Row], tokenizer: Any) -> Iterator[Encoded]:
+def _encode(rows: Sequence[Row], tokenizer: Any) -> Iterator[Encoded | RowError]:
     """The rows' tokens in their order; each shape goes through the tokenizer in one call."""
-    done: dict[int, Encoded] = {}
+    done: dict[int, Encoded | RowError] = {}
     for kind, encode in (("text", _texts), ("completion", _completions), ("messages", _conversations)):
         at = [i for i, row in enumerate(rows) if row.kind == kind]
         if at:
@@ -104,56 +98,34 @@ def _completions(rows: Sequence[Row], tokenizer: Any) -> Iterable[Encoded]:
         yield before + after, [False] * len(before) + [True] * len(after)
 
 
-def _conversations(rows: Sequence[Row], tokenizer: Any) -> Iterable[Encoded]:
-    rendered = [_rendered(row, tokenizer) for row in rows]
-    encoded = tokenizer(
-        [text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    )
-    for ids, offsets, (_, spans) in zip(encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True):
-        yield ids, _within(offsets, spans)
+def _conversations(rows: Sequence[Row], tokenizer: Any) -> Iterable[Encoded | RowError]:
+    chat = Chat(tokenizer)
+    rendered = [_rendered(chat, row) for row in rows]
+    texts = [found[0] for found in rendered if not isinstance(found, RowError)]
+    if not texts:
+        return rendered  # type: ignore[return-value]
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokens = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    return (found if isinstance(found, RowError) else _marked(*next(tokens), found[1]) for found in rendered)
+
+
+def _rendered(chat: Chat, row: Row) -> tuple[str, list[Span]] | RowError:
+    try:
+        return chat.rendered(row.value)
+    except RowError as e:
+        return e
 
 
 def _ended(ids: list[int], tokenizer: Any) -> list[int]:
     return ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]
 
 
-def _rendered(row: Row, tokenizer: Any) -> tuple[str, list[Span]]:
-    """The conversation as the template writes it, and where the assistant speaks, its end of turn included."""
-
-    def render(turns: list[dict[str, str]], prompt: bool = False) -> str:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt))
-
-    turns: list[dict[str, str]] = row.value
-    spans: list[Span] = []
-    try:
-        whole = render(turns)
-        for i, turn in enumerate(turns):
-            if turn["role"] != "assistant" or not turn["content"].strip():
-                continue
-            before, after = render(turns[:i], prompt=True), render(turns[: i + 1])
-            after = after.rstrip()
-            if i and whole.startswith(after) and after.startswith(before):
-                spans.append((len(before), len(after)))
-            else:
-                spans.append(_found(whole, turn["content"].strip(), spans[-1][1] if spans else 0, row))
-    except TemplateError as e:
-        raise DataError(f"{row.place}: the model's chat template refuses these messages: {e}") from e
-    return whole, spans
-
-
-def _found(whole: str, content: str, start: int, row: Row) -> Span:
-    at = whole.find(content, start)
-    if at < 0:
-        raise DataError(f"{row.place}: the model's chat template does not show the assistant's turn {content[:40]!r}")
-    return at, at + len(content)
-
-
-def _within(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """Which tokens begin inside one of the spans; both run from left to right."""
+def _marked(ids: list[int], offsets: Sequence[Span], spans: Sequence[Span]) -> Encoded:
+    """The tokens that begin inside one of the spans are learned; both run from left to right."""
     learned, present = [], iter([*spans, (1 << 62, 1 << 62)])
     start, end = next(present)
     for first, last in offsets:
         while first >= end:
             start, end = next(present)
         learned.append(first >= start and last > first)
-    return learned
+    return ids, learned

@@ -1,193 +1,282 @@
 """The text loop: device, data, model, optimizer, where to go on, steps, result. Order of the file is order of time."""
 
-import math
 import random
-from collections.abc import Sequence
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from attrs import evolve
 
-from trainyard.trainer import schedule
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
-from trainyard.trainer.failures import ConfigError, NanLoss, Stopped
+from trainyard.trainer.failures import NanLoss, Stopped
+from trainyard.trainer.processes import World
 from trainyard.trainer.run import Result, Run
+from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text.batches import collate, epoch_batches, split
-from trainyard.trainer.text.keep import Keeper, differences
+from trainyard.trainer.text import preflight
+from trainyard.trainer.text.at_once import AtOnce
+from trainyard.trainer.text.batches import Epochs, split
+from trainyard.trainer.text.board import Board
+from trainyard.trainer.text.data import Corpus
+from trainyard.trainer.text.documents import keep_apart
+from trainyard.trainer.text.evaluation import Evaluation
+from trainyard.trainer.text.keep import Keeper, differences, with_kept_micro
 from trainyard.trainer.text.loss import Loss
+from trainyard.trainer.text.memory import peak
+from trainyard.trainer.text.optimizers import make_optimizer
+from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.result import write_result
-from trainyard.trainer.text.rows import Corpus
-from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.state import Position, generators, load_state, restore_generators
+from trainyard.trainer.text.settings import Settings, part
+from trainyard.trainer.text.sharding import held, sharded, spread, whole_state
+from trainyard.trainer.text.state import Position, load_optimizer, restore_generators
+from trainyard.trainer.text.step import Step
+from trainyard.trainer.text.strategy import choose_strategy, may_shard
 from trainyard.trainer.text.tell import Progress, tell_data
-from trainyard.trainer.text.tokens import Example, give_template, tokenise
+from trainyard.trainer.text.tokens import give_template, tokenise
 
 
 def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints, newest: Checkpoint | None) -> Result:
     """Train to the end, or raise what ended it."""
     # ---- device and generators -----------------------------------------------------------------------------------
     torch.set_num_threads(run.spec.threads)
-    torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:  # it can be set once in a process
+        torch.set_num_interop_threads(1)
     _seed(settings.seed)
     models.quiet()
-    accelerator = _accelerator(run)
-    device = accelerator.device
+    world = World.join(run.claim, run.spec)
+    device = world.device
 
     # ---- data: the tokenizer and the model's length are enough for it, the weights come only when it is good -----
-    source = models.Source.of(run.spec.request, run.secrets)
-    if source.folder is None:
+    models.check_machine(settings, device)
+    if models.remote(run.spec.request):
         run.report.phase("downloading")
+    kept = newest.path if newest else None
+    source = world.share(_source(run) if world.first else None)
     with run.control.interruptible():
-        tokenizer = models.load_tokenizer(source)
+        tokenizer = models.load_tokenizer(source, settings, corpus.rows, kept)
         config = models.load_config(source)
     longest = models.longest(config, settings)
-    if any(row.kind == "messages" for row in corpus.rows) and give_template(tokenizer):
+    if "messages" in corpus.kinds and give_template(tokenizer):
         run.report.log(
             "the model has no chat template; messages are written as ChatML, and the result keeps that template"
         )
-    data = tokenise(corpus.rows, tokenizer, longest, run.control.check)
+    folder = run.claim.own / f"tokens.{world.rank}" if corpus.streaming else None
+    data = tokenise(corpus.rows, tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row, folder=folder)
     training, held_out = split(data.examples, settings.eval_ratio, settings.seed)
     tell_data(run.report, data, len(training), len(held_out), longest)
 
+    position = Position() if newest is None else Position.of(newest.record)
+    epochs = Epochs(training, settings.batch_size, settings.seed, longest if settings.packing else None)
+    batches = epochs.epoch(position.epoch)
+    position.changes = [dict(change) for change in run.spec.changes]
+    pace = Pace.of(settings, len(batches))
+    pace.catch_up(position.changes, position.step)
+
     # ---- model ---------------------------------------------------------------------------------------------------
     with run.control.interruptible():
-        model = models.load_model(source, settings, newest.path if newest else None)
-        model = accelerator.prepare_model(model)
+        model = models.load_model(
+            source,
+            settings,
+            kept,
+            device=torch.device("cpu") if may_shard(settings) else device,
+            tokenizer=tokenizer,
+            steps=pace.total,
+            warn=partial(run.report.log, level="warning"),
+        )
     models.check_vocabulary(source, model, data.examples)
     model.train()
-    run.report.log(
-        f"{models.trainable(model):,} of {sum(p.numel() for p in model.parameters()):,} parameters are trained"
-    )
-    loss = Loss(model, settings.precision, device)
+    half = models.computed_in(settings, device)
 
-    # ---- optimizer and plan --------------------------------------------------------------------------------------
+    # ---- plan: how many rows at once -----------------------------------------------------------------------------
+    used = settings if newest is None else with_kept_micro(newest.record, settings, position)
+    plan = _planned(run, world, model, used, data.examples.lengths, longest)
+    settings = evolve(settings, strategy=plan.settings.strategy)
+    position.micro = plan.settings.micro_batch_size or settings.share
+    preflight.tell(run.report, plan, model, data.examples.lengths, data.truncated, pace.total)
+
+    forward = _placed(run, model, kept, settings, world, half)
+
+    # ---- optimizer, and where to go on ---------------------------------------------------------------------------
+    if world.rank:
+        _seed(settings.seed + world.rank)  # every process drops out other places
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = models.parameter_groups(model, settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    lengths = [len(e) for e in training]
-    in_epoch = math.ceil(len(training) / settings.batch_size)
-    total = schedule.total_steps(in_epoch, settings.num_epochs, settings.max_steps)
-    warmup = schedule.warmup_steps(total, settings.warmup_steps, settings.warmup_ratio)
-
-    # ---- where to go on ------------------------------------------------------------------------------------------
-    position = Position()
+    optimizer = make_optimizer(settings, models.parameter_groups(model, settings.weight_decay), model)
+    scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
     if newest is not None:
-        position = Position.of(newest.record)
-        load_state(model, optimizer, scaler, newest.path, device)
-        restore_generators(newest.record["generators"])
+        load_optimizer(optimizer, scaler, newest.path, device)
+        restore_generators(newest.record["generators"], world)
         run.report.log(f"goes on from step {newest.step}: {newest.path}")
-        for difference in differences(newest.record, run.spec.threads, settings, corpus):
+        for difference in differences(newest.record, run.spec.threads, settings.cut(position.micro), corpus):
             run.report.log(difference, level="warning")
-    keeper = Keeper(run, settings, corpus, checkpoints, model, tokenizer, optimizer, scaler)
-    progress = Progress(run.report, total, settings.logging_steps)
-    batches = epoch_batches(lengths, settings.batch_size, settings.seed, position.epoch)
+    loss = Loss(model, half, device, forward)
+    micro = AtOnce("micro_batch_size", position.micro, run.report, position.halved)
+    pad = tokenizer.pad_token_id
+    step = Step(
+        run, loss, optimizer, scaler, parameters, settings.max_grad_norm, micro, pad, settings.packing, world, model
+    )
+    rows = AtOnce("rows evaluated at once", position.micro, run.report, position.halved)
+    evaluation = Evaluation(held_out, settings, pace, loss, rows, pad, world)
+    keeper = Keeper(run, settings, corpus, checkpoints, model, tokenizer, optimizer, scaler, world)
+    board = Board(run.spec.output, str(run.claim.pair), position.step, silent=not world.first)
+    progress = Progress(run.report, board, pace)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
     while True:
-        if (
-            held_out
-            and position.evaluated < position.step
-            and _evaluation_due(position.step, total, settings.eval_steps)
-        ):
+        if evaluation.due(position):
             run.report.phase("evaluating")
             try:
-                metrics = loss.held_out(held_out, tokenizer.pad_token_id, run.control.check)
+                metrics = evaluation.measure(model, lambda: run.control.check_together(world))
             except Stopped:
                 keeper.save(position, "stop")
                 raise run.control.stopped() from None
-            position.note_evaluation(metrics)
-            run.report.event("validation", {"step": position.step, "metrics": metrics})
-        if position.step >= total:
+            better = position.note_evaluation(metrics)
+            progress.evaluated(position, metrics)
+            if better and settings.early_stopping_patience is not None:
+                keeper.save(position, "best")
+        if position.step >= pace.total or evaluation.enough(position):
             break
 
         run.report.phase("training")
-        rate = schedule.learning_rate(settings.lr_scheduler, settings.learning_rate, position.step, total, warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        before = generators() if settings.accumulation > 1 else {}
-        batch = [training[i] for i in batches[position.index]]
-        value = _gradients(run, accelerator, loss, scaler, batch, settings.micro_batch_size, tokenizer.pad_token_id)
-        if value is None:  # a stop between two micro batches: the step is as if it had never begun
-            restore_generators(before)
-        else:
-            if not math.isfinite(value):
-                raise NanLoss(
-                    f"the loss is {value} at step {position.step + 1} (learning rate {rate:.3g}); a lower one may hold"
-                )
-            if settings.max_grad_norm > 0:
-                scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            position.advance(len(batches), value)
-            progress.step(position, len(batches), rate, sum(map(len, batch)))
+        began = time.perf_counter()
+        rate = pace.rate(position.step)
+        batch = epochs.rows(batches[position.index])
+        gradient = step.gradient(batch)  # None: a stop between two micro batches, the step is as if it never began
+        position.micro = micro.rows
+        if gradient is not None and gradient.lost:
+            keeper.save(position, "stop")
+            raise NanLoss(
+                f"step {position.step + 1} came to a loss of {gradient.loss} with a gradient of norm {gradient.norm} "
+                f"(learning rate {rate:.3g}) and was not taken; what was learned before is kept, a lower rate may hold"
+            )
+        if gradient is not None:
+            step.apply(gradient, rate, position.step + 1)
+            position.advance(len(batches), gradient.loss)
+            tokens = sum(len(e) for sequence in batch for e in sequence)
+            progress.step(position, len(batches), rate, gradient.norm, tokens, time.perf_counter() - began)
             if position.index == 0:
-                batches = epoch_batches(lengths, settings.batch_size, settings.seed, position.epoch)
-        optimizer.zero_grad(set_to_none=True)
+                batches = epochs.epoch(position.epoch)
 
-        run.control.poll()
-        stop = run.control.stop is not None
-        regular = settings.save_steps is not None and position.step % settings.save_steps == 0
-        if stop or regular or run.control.checkpoint_wanted or position.step == total:
+        stop, wanted = run.control.agree(world)
+        pace.keep_up(run.control, world, position)
+        regular = pace.save_steps is not None and position.step % pace.save_steps == 0
+        if stop or regular or wanted or position.step >= pace.total:
             keeper.save(position, "stop" if stop and not regular else "step")
         if stop:
             raise run.control.stopped()
 
     # ---- result --------------------------------------------------------------------------------------------------
     run.report.phase("uploading")
-    if settings.method == "full":
-        model.to(models.stored_dtype(config))
-    final = write_result(run, settings, corpus, source, model, tokenizer, position)
+    model = _whole(source, settings, model, world, tokenizer)
+    if not world.first:
+        world.leave()
+        return Result(position.step, "")
+    used = settings.cut(position.micro)
+    notes = {
+        "memory": plan.estimate.against(peak(device)),
+        "halved": position.halved,
+        "tokens": int(data.examples.lengths.sum()),
+    }
+    if settings.early_stopping_patience is not None:
+        notes |= {"best": position.best}
+        model = _best(run, used, source, model, position, checkpoints, device)
+    final = write_result(run, used, corpus, source, model, tokenizer, position, notes)
     run.report.event("artifact", {"step": position.step, "uri": final, "kind": "final"})
+    world.leave()
     return Result(position.step, final)
 
 
-def _gradients(
+def _planned(
+    run: Run, world: World, model: Any, settings: Settings, lengths: np.ndarray, longest: int
+) -> preflight.Plan:
+    """The first process's plan, for all of them, with the strategy decided: shares where a whole copy does not fit."""
+    memory = _memory_gb(run)
+    plan = preflight.planned(model, settings, lengths, longest, world.device, memory)
+    strategy = choose_strategy(settings, fits=plan.warning is None)
+    if strategy != settings.strategy:
+        settings = evolve(settings, strategy=strategy)
+        again = preflight.planned(model, settings, lengths, longest, world.device, memory)
+        plan = again if strategy == "fsdp" else evolve(plan, settings=evolve(plan.settings, strategy=strategy))
+    chosen: preflight.Plan = world.share(plan)
+    return chosen
+
+
+def _placed(run: Run, model: Any, kept: Path | None, settings: Settings, world: World, half: torch.dtype | None) -> Any:
+    """Put the model where it is trained: on the device, a copy or a share in each process. Returns what is called."""
+    if kept is not None:
+        models.load_adapter(model, kept, next(model.parameters()).device)
+    with run.control.interruptible():
+        forward = spread(model, settings, world, half)
+    if world.size > 1:
+        run.report.log(held(model, world))
+    if settings.packing:
+        keep_apart(model, world.device, half)
+    return forward
+
+
+def _whole(source: models.Source, settings: Settings, model: Any, world: World, tokenizer: Any) -> Any:
+    """The model itself, or, where it is in shares, the trained model in one piece on the CPU of the first process."""
+    if not sharded(model):
+        return model
+    state = whole_state(model, world, trained=settings.adapts)
+    if not world.first:
+        return model
+    found = models.load_model(source, settings, None, tokenizer=tokenizer)
+    found.load_state_dict(state, strict=not settings.adapts)
+    return found
+
+
+def _best(
     run: Run,
-    accelerator: Accelerator,
-    loss: Loss,
-    scaler: torch.amp.GradScaler,
-    batch: Sequence[Example],
-    size: int,
-    pad: int,
-) -> float | None:
-    """Backward through a batch in micro batches; its mean loss a learned token, or None when a stop came in between.
+    settings: Settings,
+    source: models.Source,
+    model: Any,
+    position: Position,
+    checkpoints: Checkpoints,
+    device: torch.device,
+) -> Any:
+    """The model as it was evaluated best; as it is where that is the last one, or where its checkpoint is gone."""
+    if position.best_step in (0, position.step):
+        return model
+    best = checkpoints.of(position.best_step)
+    if best is None:
+        run.report.log(f"the best checkpoint, step {position.best_step}, is gone or damaged; the result is of the last")
+        return model
+    run.report.log(
+        f"the held-out loss was least at step {best.step} ({position.best_loss:.4f}) and no better in the "
+        f"{position.no_better} evaluations since; the result is of that step"
+    )
+    position.metrics["eval_loss"] = position.best_loss
+    position.result_step = best.step
+    if settings.adapts:
+        models.load_adapter(model, best.path, device)
+        return model
+    return models.load_model(source, settings, best.path, device=device)
 
-    The sum is divided by the targets of the whole batch, so that accumulation changes nothing but memory.
-    """
-    targets = sum(e.targets for e in batch)
-    value = torch.zeros((), device=accelerator.device)
-    for at in range(0, len(batch), size):
-        if at:
-            run.control.poll()
-            if run.control.stop is not None:
-                return None
-        part = loss(collate(batch[at : at + size], pad, accelerator.device)) / targets
-        accelerator.backward(scaler.scale(part))
-        value += part.detach()
-    return value.item()
+
+def _source(run: Run) -> models.Source:
+    """The base model on this machine."""
+    return models.find(
+        run.spec.request,
+        run.secrets,
+        into=run.claim.folder.path / "model",
+        cache=run.spec.cache,
+        check=run.control.check,
+        say=run.report.log,
+        job_id=run.spec.job_id,
+        limits=Limits.of(run.spec.options),
+    )
 
 
-def _evaluation_due(step: int, total: int, every: int | None) -> bool:
-    """At the start, at the end, and every so many steps."""
-    return step in (0, total) or bool(every and step % every == 0)
+def _memory_gb(run: Run) -> float | None:
+    """What the job was given of the host's memory."""
+    given = part(run.spec.request, "resources").get("memory_gb")
+    return float(given) if given else None
 
 
 def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def _accelerator(run: Run) -> Accelerator:
-    """One device, or the CPU; the loss does its own mixed precision, so that the logits stay small."""
-    devices = run.spec.devices
-    if len(devices) > 1:
-        raise ConfigError(f"resources.gpus: this version trains on one device, the job was given {len(devices)}")
-    if devices and not torch.cuda.is_available():
-        raise ConfigError(
-            f"resources.gpus: the job was given device {devices[0]}, but this torch ({torch.__version__}) sees none"
-        )
-    return Accelerator(cpu=not devices, mixed_precision="no")

@@ -1,0 +1,178 @@
+"""Results copied to S3 (moto's server) while training goes on."""
+
+import json
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from common.access import Auth
+from common.folder import Pair
+from tests.s3 import Gate
+from trainyard.trainer.checkpoints import Checkpoints
+from trainyard.trainer.failures import ConfigError, Fenced, SourceRefused
+from trainyard.trainer.sources.remote import Remote
+from trainyard.trainer.sources.upload import Uploader
+
+UID = "5e" * 16
+
+
+class Output:
+    """A run's local folder, and the same at the remote."""
+
+    def __init__(self, s3, folder, uid=UID):
+        self.s3, self.local = s3, folder
+        self.fence = lambda: None
+        self.checkpoints = Checkpoints(folder, uid, Pair(1), lambda: None, 0)
+        self.checkpoints.claim()
+
+    def open(self, auth=Auth(at="artifacts.auth")):
+        return Remote.open(self.s3.uri("results/job-1"), auth)
+
+    def claim(self):
+        return self.open().claim(self.checkpoints.uid, lambda: None, print)
+
+    def uploader(self):
+        return Uploader(self.open(), self.local, lambda: self.fence())
+
+    def save(self, step, size=1000):
+        def write(folder):
+            (folder / "weights.safetensors").write_bytes(bytes([step]) * size)
+            (folder / "sub").mkdir()
+            (folder / "sub" / "state.json").write_text("{}")
+            return {}
+
+        return self.checkpoints.save(step, 0, write).path
+
+    def keys(self):
+        return [key.removeprefix("results/job-1/") for key in self.s3.objects("results/job-1/")]
+
+
+@pytest.fixture
+def output(s3, tmp_path):
+    return Output(s3, tmp_path / "out")
+
+
+def until(condition):
+    late = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < late
+        time.sleep(0.05)
+
+
+def step(n):
+    return [f"checkpoints/step-{n}/{name}" for name in ("checkpoint.json", "sub/state.json", "weights.safetensors")]
+
+
+def test_checkpoints_and_results_are_copied_and_pruned_ones_removed(output):
+    uploader = output.uploader()
+    path = output.save(1)
+    uploader.checkpoint(path)
+    until(lambda: output.claim() == [1])
+    uploader.checkpoint(output.save(2))
+    uploader.prune(1, best=0)
+    (output.local / "final").mkdir()
+    (output.local / "final" / "model.safetensors").write_bytes(b"m" * 10)
+    (output.local / "manifest.json").write_text("{}")
+    uploader.result(output.local / "final")
+    uploader.result(output.local / "manifest.json")
+    uploader.close()
+    assert output.keys() == [*step(2), "final/model.safetensors", "manifest.json"]
+    assert not (output.local / ".uploads").exists()
+
+
+def test_the_mark_comes_last_and_only_while_the_fence_lets_us(output):
+    def fenced():
+        raise Fenced("attempt 2.0 took over")
+
+    output.fence, uploader = fenced, output.uploader()
+    uploader.checkpoint(output.save(1))
+    with pytest.raises(Fenced):
+        uploader.close()
+    assert output.keys() == step(1)[1:] and output.claim() == []
+
+
+def test_the_newest_whole_checkpoint_is_brought_to_another_machine(output, tmp_path, s3):
+    uploader = output.uploader()
+    for n in (1, 2, 3):
+        uploader.checkpoint(output.save(n))
+        time.sleep(0.3)
+    uploader.close()
+    s3.client.delete_object(Bucket=s3.bucket, Key="results/job-1/checkpoints/step-3/weights.safetensors")
+    assert output.claim() == [2, 1]
+    other = Output(s3, tmp_path / "another machine")
+    other.open().bring(2, other.checkpoints.folder / "step-2", lambda: None, print)
+    newest = other.checkpoints.newest()
+    assert newest is not None and newest.step == 2
+
+
+def test_the_best_checkpoint_and_those_of_an_earlier_run_count(output):
+    for n in (1, 2, 3):
+        uploader = output.uploader()
+        uploader.checkpoint(output.save(n))
+        uploader.close()
+    later = Uploader(output.open(), output.local, lambda: None, output.claim())
+    later.prune(2, best=1)
+    later.checkpoint(output.save(4))
+    later.close()
+    assert output.claim() == [4, 3, 1]
+
+
+def test_files_of_an_older_checkpoint_of_that_step_do_not_stay(output, s3):
+    s3.put("results/job-1/checkpoints/step-1/checkpoint.json", json.dumps({"uid": UID}).encode())
+    s3.put("results/job-1/checkpoints/step-1/left-over", b"x")
+    uploader = output.uploader()
+    uploader.checkpoint(output.save(1))
+    uploader.close()
+    assert output.keys() == step(1) and output.claim() == [1]
+
+
+def test_the_folder_of_another_job_is_refused(output, s3):
+    s3.put("results/job-1/checkpoints/step-7/checkpoint.json", json.dumps({"uid": "other"}).encode())
+    with pytest.raises(ConfigError, match=r"artifacts\.output_uri: s3://.* another job .*step-7.* of other"):
+        output.claim()
+
+
+def test_refused_credentials_are_found_at_the_beginning(output, s3):
+    s3.only_known_callers(0)
+    try:
+        with pytest.raises(SourceRefused, match=r"artifacts\.output_uri: .*artifacts\.auth says who"):
+            output.open(Auth(at="artifacts.auth", access_key_id="A", secret_access_key="s")).claim(
+                UID, lambda: None, print
+            )
+    finally:
+        s3.only_known_callers(None)
+
+
+def test_a_bucket_that_vanishes_ends_the_upload_and_names_where_all_is_kept(output, s3):
+    uploader = Uploader(Remote.open("s3://gone/x", Auth(at="artifacts.auth")), output.local, lambda: None)
+    uploader.checkpoint(output.save(1))
+    with pytest.raises(SourceRefused, match=r"nothing is lost: all of it is in .*/out"):
+        uploader.close()
+    with pytest.raises(SourceRefused):
+        uploader.checkpoint(output.save(2))
+
+
+@pytest.mark.slow
+def test_a_lost_network_is_waited_for_and_a_waiting_checkpoint_makes_way(output, s3, monkeypatch):
+    gate = Gate(urlsplit(s3.url).port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+    try:
+        uploader = output.uploader()
+        gate.shut = True
+        for n in (1, 2, 3):
+            uploader.checkpoint(output.save(n))
+            time.sleep(0.2)
+        output.checkpoints.prune(1)
+        gate.shut = False
+        uploader.close()
+        assert output.keys() == step(1) + step(3), "2 made way for 3"
+        gate.shut = True
+        hurried = output.uploader()
+        hurried.checkpoint(output.save(4))
+        began = time.monotonic()
+        with pytest.raises(SourceRefused, match="nothing is lost"):
+            hurried.close(patient=False)
+        assert time.monotonic() - began < 20
+    finally:
+        gate.close()

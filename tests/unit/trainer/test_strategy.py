@@ -1,0 +1,47 @@
+"""What several processes do with one model, and what is refused before torch is loaded."""
+
+import pytest
+
+from trainyard.trainer.failures import ConfigError
+from trainyard.trainer.text.settings import read_settings
+from trainyard.trainer.text.strategy import check_strategy, choose_strategy
+
+
+def settings(processes=2, strategy=None, **tuning):
+    custom = {name: tuning.pop(name) for name in ("method", "precision") if name in tuning}
+    if "peft_config" in tuning:
+        custom["peft"] = {"config": tuning.pop("peft_config")}
+    extra = {"strategy": strategy} if strategy else {}
+    request = {"customization": custom, "tuning_parameters": tuning, "extra_parameters": extra}
+    return read_settings(request, processes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"processes": 1}, "at least 2 processes, and the job has one"),
+        ({"method": "qlora"}, "does not shard a quantised base; strategy: ddp would run"),
+        ({"precision": "int8"}, "does not shard a quantised base"),
+        ({"precision": "fp16"}, "precision: bf16 would run"),
+        ({"objective": "dpo"}, "does not go with objective 'dpo'; strategy: ddp would run"),
+        ({"method": "peft", "peft_config": {"peft_type": "IA3"}}, "shards whole models and LoRA, not IA3"),
+        ({"optimizer": "adamw_8bit"}, "does not shard the state of adamw_8bit; optimizer: adamw would run"),
+    ],
+)
+def test_what_can_not_be_sharded_is_refused_and_never_pretended(asked, words):
+    with pytest.raises(ConfigError, match=f"extra_parameters.strategy: fsdp .*{words}"):
+        check_strategy(settings(strategy="fsdp", **asked))
+    assert choose_strategy(settings(**asked), fits=False) != "fsdp"
+    check_strategy(settings(strategy="ddp", **asked))
+
+
+def test_another_strategy_is_refused_with_those_that_exist():
+    with pytest.raises(ConfigError, match="'zero' is not one of auto, ddp, fsdp"):
+        check_strategy(settings(strategy="zero"))
+
+
+def test_auto_shards_only_what_does_not_fit():
+    assert choose_strategy(settings(), fits=True) == "ddp"
+    assert choose_strategy(settings(), fits=False) == "fsdp"
+    assert choose_strategy(settings(strategy="ddp"), fits=False) == "ddp"
+    assert choose_strategy(settings(strategy="fsdp"), fits=True) == "fsdp"

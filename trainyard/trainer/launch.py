@@ -1,0 +1,190 @@
+"""Several processes for one run: torch's launcher, in this process, and what it lacks.
+
+torch's launcher turns every failure into 1, tells its workers nothing of each other, ends on SIGTERM by itself, and
+gives survivors 30 s. Here the run leaves as the first process did that failed, survivors hear who it was and are killed
+after `_SURVIVORS_SECONDS`, and signals are for the processes: they are blocked before any of them starts, so that none
+is lost between its start and its handlers.
+"""
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from common.exits import Exit
+from trainyard.trainer.claim import LAUNCHED, Claim, Spec
+from trainyard.trainer.ranks import Ended, Ranks
+
+FOR_RANKS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_SURVIVORS_SECONDS = 5.0
+_TICK = 0.02
+_REAPED_EVERY = 0.3
+"""Long against `_TICK`, so that the warden sees a death before torch's launcher takes its status."""
+log = logging.getLogger("trainyard.trainer")
+
+
+@frozen
+class Outcome:
+    """How the run ended: a code, or the signal that ended the first of its processes."""
+
+    code: int
+    signal: int | None = None
+    #: What happened, where the first process is not there any more to tell it.
+    untold: str | None = None
+
+
+def launch(claim: Claim, spec: Spec, stop_wanted: Callable[[], bool]) -> Outcome:
+    """Run the job in `spec.processes` processes and wait for all of them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, FOR_RANKS)
+    if stop_wanted():
+        return Outcome(Exit.STOPPED_UNSAVED)
+    ranks = Ranks.of(claim.own)
+    ranks.folder.mkdir(mode=0o700)
+    _prepare_environment(spec)
+    warden = _Warden(ranks, spec.processes)
+    threading.Thread(target=warden.watch, name="warden", daemon=True).start()
+    failed = _by_torch(claim, spec)
+    return _outcome(ranks, warden.first, failed) if failed else Outcome(Exit.DONE)
+
+
+def leave_by(number: int) -> None:
+    """End this process by a signal, as the run's first process was; the launcher needs no core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (number,))
+    os.kill(os.getpid(), number)
+
+
+def _prepare_environment(spec: Spec) -> None:
+    """What torch, gloo and accelerate read in each process; what was said by the job stays."""
+    os.environ[LAUNCHED] = "1"
+    ours = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "no", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    if not spec.devices:  # gloo takes the interface of the host's name, which need not have an address
+        ours |= {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    for name, value in ours.items():
+        os.environ.setdefault(name, value)
+
+
+def _by_torch(claim: Claim, spec: Spec) -> dict[int, Any]:
+    """torch's launcher with one agent of this machine; the failures by rank, none when all went well."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=spec.processes,
+        run_id=uuid.uuid4().hex,
+        role="trainer",
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=_REAPED_EVERY,
+        logs_specs=DefaultLogsSpecs(log_dir=str(claim.own / "ranks" / "torch")),
+    )
+    job = str(claim.folder.path).replace("$", "$$")  # torch's launcher fills in names of its own
+    try:
+        elastic_launch(config, sys.executable)("-P", "-m", "trainyard.trainer", job)
+    except ChildFailedError as e:
+        return dict(e.failures)
+    return {}
+
+
+def _outcome(ranks: Ranks, first: Ended | None, failed: dict[int, Any]) -> Outcome:
+    if first is None or (first.code is None and first.signal is None):
+        rank = min(failed) if first is None else first.rank
+        first = ranks.earliest() or _seen(rank, failed[rank].exitcode)
+    untold = None if ranks.left(0) else str(first)
+    return Outcome(Exit.INTERNAL if first.code is None else first.code, first.signal, untold)
+
+
+def _seen(rank: int, status: int) -> Ended:
+    """Of a process that told nothing of its end; `status` is negative for a signal."""
+    if status < 0:
+        return Ended(rank, None, -status, f"ended by {signal.Signals(-status).name}", time.time())
+    return Ended(rank, status, None, f"left with {status} before it could tell why", time.time())
+
+
+@define
+class _Warden:
+    """A thread beside torch's launcher: hands signals on, and sees which process ended first."""
+
+    ranks: Ranks
+    size: int
+    first: Ended | None = None
+    _wishes: list[int] = field(factory=list)
+    _pids: dict[int, int] = field(factory=dict)
+
+    def watch(self) -> None:
+        while self.first is None:
+            caught = signal.sigtimedwait(FOR_RANKS, _TICK)
+            if caught is not None:
+                self._wishes.append(caught.si_signo)
+            if self._wishes:
+                self._hand_on()
+            self.first = self._dead() or self._gone()
+        self.ranks.name_first(self.first)
+        time.sleep(_SURVIVORS_SECONDS)
+        self._send(signal.SIGKILL)
+
+    def _known(self) -> dict[int, int]:
+        """The processes; asked for only until all are there: the folder may lie on a shared file system."""
+        if len(self._pids) < self.size:
+            self._pids = self.ranks.pids()
+        return self._pids
+
+    def _hand_on(self) -> None:
+        """When every process takes signals; a stop that comes before any does ends the run here."""
+        if len(self._known()) == self.size:
+            for number in self._wishes:
+                self._send(number)
+            self._wishes.clear()
+        elif signal.SIGTERM in self._wishes and not self._known():
+            os.write(2, b"trainyard: stopped_unsaved (76): stopped before its processes had started (SIGTERM)\n")
+            os._exit(Exit.STOPPED_UNSAVED)
+
+    def _send(self, number: int) -> None:
+        for pid in self._known().values():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    def _dead(self) -> Ended | None:
+        """The process that ended badly, seen without taking its status from torch's launcher."""
+        try:
+            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if seen is None or seen.si_status == 0:
+            return None
+        by_pid = {pid: rank for rank, pid in self._known().items()}
+        if seen.si_pid not in by_pid and len(by_pid) == self.size:
+            return None  # a helper of torch's
+        rank = by_pid.get(seen.si_pid, 0)
+        if seen.si_code == os.CLD_EXITED:
+            return self.ranks.earliest() or _seen(rank, seen.si_status)
+        return _seen(rank, -seen.si_status)
+
+    def _gone(self) -> Ended | None:
+        """The process that torch's launcher saw first, with its status; that is known when the launcher is done."""
+        for rank, pid in self._known().items():
+            if (
+                not Path(f"/proc/{pid}").exists()
+                and (told := self.ranks.left(rank) or Ended(rank, None, None, "ended", time.time())).badly
+            ):
+                return self.ranks.earliest() or told
+        return None

@@ -1,0 +1,1 @@
+"""Where data and models come from and results go to: URIs, downloads kept for all jobs, uploads."""

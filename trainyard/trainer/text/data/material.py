@@ -1,0 +1,127 @@
+"""What the data of a job is called: the materials that were asked for, the sources that were read, the rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from attrs import define, field, frozen
+
+Kind = Literal["text", "completion", "messages", "preference"]
+Unit = Literal["line", "row"]
+_NAMED = 10
+
+
+class RowError(ValueError):
+    """What is wrong with one row."""
+
+
+@frozen(kw_only=True)
+class Material:
+    """One dataset of the document, already fetched: a file or a folder at `path`, or a dataset of a hub."""
+
+    #: Where in the document it stands: `datasets[0]`.
+    at: str
+    #: As it is shown: what the document says.
+    source: str
+    path: Path | None = None
+    #: `owner/name`, with `@revision` where one was given.
+    hub: str | None = None
+    format: str = "jsonl"
+    split: str | None = None
+    streaming: bool = False
+    weight: float = 1.0
+    token: str | None = field(default=None, repr=False)
+
+
+@frozen
+class Row:
+    """One row and where it stands.
+
+    `value` is the text; prompt and completion; the list of messages; or prompt, chosen and rejected.
+    `times` is how often an epoch takes it.
+    """
+
+    file: str | Path
+    number: int
+    kind: Kind
+    value: Any
+    times: int = 1
+    unit: Unit = "line"
+
+    @property
+    def place(self) -> str:
+        return place(self.file, self.number, self.unit)
+
+
+def place(file: str | Path, number: int, unit: Unit) -> str:
+    """A row's address: the line of a text file, or the number of a row, both counted from 1."""
+    return f"{file}:{number}" if unit == "line" else f"{file}: row {number}"
+
+
+@frozen
+class Source:
+    """One file or hub dataset as it was read; `rows` have something to learn or not, the bad ones are not counted."""
+
+    path: Path
+    rows: int
+    bytes: int
+    #: Of the file's bytes (of several files: one after the other); of the rows where there is no file.
+    sha256: str
+    name: str = ""
+    weight: float = 1.0
+
+
+@define
+class Tally:
+    """How many there were, and the first of them by name."""
+
+    count: int = 0
+    first: list[str] = field(factory=list)
+
+    def add(self, name: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < _NAMED:
+            self.first.append(name)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.first)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return self.first[at]
+
+    def words(self) -> str:
+        """The first ones, and how many more."""
+        more = self.count - len(self.first)
+        return "; ".join(self.first) + (f"; and {more:,} more" if more else "")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"rows": self.count, "first": list(self.first)}
+
+
+@frozen(kw_only=True)
+class Corpus:
+    """All rows that have something to learn, in the order of the document.
+
+    `rows` of a streamed dataset are read again each time that they are gone through, and never held together.
+    """
+
+    rows: Sequence[Row]
+    sources: tuple[Source, ...]
+    kinds: frozenset[Kind]
+    without_target: Tally
+    #: Bad rows that were left out (`on_bad_row` is `skip`), each with its reason.
+    skipped: Tally
+    streaming: bool = False
+
+    def plain(self) -> Mapping[str, Any]:
+        """What the manifest says of the rows that are not trained on."""
+        return {"skipped": self.skipped.plain(), "without_target": self.without_target.plain()}

@@ -1,0 +1,75 @@
+"""The held-out rows: when they are evaluated, what they cost the model, and when it gets no better."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from trainyard.trainer.processes import World
+from trainyard.trainer.text.at_once import AtOnce
+from trainyard.trainer.text.batches import blank, collate
+from trainyard.trainer.text.examples import Example, Examples
+from trainyard.trainer.text.loss import Loss
+from trainyard.trainer.text.pace import Pace
+from trainyard.trainer.text.settings import Settings
+from trainyard.trainer.text.state import Position
+
+
+@frozen
+class Evaluation:
+    """Evaluates the held-out rows, of like length together, `at_once` of them."""
+
+    rows: Examples
+    settings: Settings
+    pace: Pace
+    loss: Loss
+    at_once: AtOnce
+    pad: int
+    world: World
+
+    def due(self, position: Position) -> bool:
+        """At the start, at the end and every `eval_steps`; without those, for early stopping, after each epoch."""
+        if not len(self.rows) or position.evaluated >= position.step:
+            return False
+        if position.step in (0, self.pace.total):
+            return True
+        if self.pace.eval_steps is None:
+            return self.settings.early_stopping_patience is not None and position.index == 0
+        return position.step % self.pace.eval_steps == 0
+
+    def measure(self, model: torch.nn.Module, check: Callable[[], None]) -> dict[str, float]:
+        """The mean loss of a learned token over all processes; `check` is called before each batch, as often in each.
+
+        The model is left in training mode.
+        """
+        world, alike = self.world, self.rows.take(np.argsort(self.rows.lengths, kind="stable"))
+        total, targets, at = 0.0, 0, 0
+        model.eval()
+        try:
+            while at < len(alike):
+                check()
+                some = list(alike[at : at + self.at_once.rows * world.size])
+                mine = some[world.rank :: world.size] or [blank(some[0])]
+                total += self._attempt(mine)
+                targets += sum(e.targets for e in some)
+                at += len(some)
+        finally:
+            model.train()
+        summed = world.total(torch.tensor(total, dtype=torch.float64, device=world.device)).item()
+        return {"eval_loss": summed / targets, "eval_tokens": targets}
+
+    def enough(self, position: Position) -> bool:
+        """Whether as many evaluations in a row as early stopping waits for were no better than the best."""
+        patience = self.settings.early_stopping_patience
+        return patience is not None and position.no_better >= patience
+
+    def _attempt(self, some: list[Example]) -> float:
+        if self.world.size > 1:  # one that runs out of memory alone can't try again: the others would wait for it
+            return self._sum(some, self.at_once.rows)
+        return self.at_once.attempt(len(some), lambda rows: self._sum(some, rows), lambda: None)
+
+    def _sum(self, some: list[Example], rows: int) -> float:
+        parts = [some[at : at + rows] for at in range(0, len(some), rows)]
+        with torch.no_grad():
+            return sum(self.loss(collate([[e] for e in part], self.pad, self.world.device)).item() for part in parts)

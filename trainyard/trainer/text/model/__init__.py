@@ -1,0 +1,49 @@
+"""Models for the text loop: found, loaded, made trainable, written.
+
+The loop imports this package under one name: `from trainyard.trainer.text import model as models`.
+"""
+
+from transformers.utils import logging as transformers_logging
+
+from trainyard.trainer.text.model.adapters import NAME, after_step, before_step, virtual_tokens
+from trainyard.trainer.text.model.base import dress, load_model, parameter_groups, stored_dtype, trainable
+from trainyard.trainer.text.model.checks import check_machine
+from trainyard.trainer.text.model.peft_config import make_config
+from trainyard.trainer.text.model.precision import computed_in
+from trainyard.trainer.text.model.saving import load_adapter, save_for_resume, save_model, save_result
+from trainyard.trainer.text.model.source import Source, find, remote
+from trainyard.trainer.text.model.tokenizer import check_vocabulary, load_config, load_tokenizer, longest
+
+__all__ = [
+    "NAME",
+    "Source",
+    "after_step",
+    "before_step",
+    "check_machine",
+    "check_vocabulary",
+    "computed_in",
+    "dress",
+    "find",
+    "load_adapter",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+    "longest",
+    "make_config",
+    "parameter_groups",
+    "quiet",
+    "remote",
+    "save_for_resume",
+    "save_model",
+    "save_result",
+    "stored_dtype",
+    "trainable",
+    "virtual_tokens",
+]
+
+
+def quiet() -> None:
+    """transformers logs through our masked handler and draws no bars."""
+    transformers_logging.disable_default_handler()
+    transformers_logging.enable_propagation()
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,128 @@
+"""A job examined without running it: settings, sources, rows, tokenizer, and the model without its weights."""
+
+import logging
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from trainyard.trainer.failures import ConfigError
+from trainyard.trainer.secrets import Secrets
+from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.text.data import Corpus, look
+from trainyard.trainer.text.materials import materials
+from trainyard.trainer.text.quantiser import leave_out
+from trainyard.trainer.text.settings import Settings, part, read_settings
+from trainyard.trainer.text.strategy import check_strategy
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainyard.trainer.text.model import Source
+
+#: Rows that a tokenizer is trained on, where the model has none and is to be trained from nothing.
+_TOKENIZER_ROWS = 20_000
+log = logging.getLogger("trainyard.trainer")
+
+
+class Question(Protocol):
+    """What is asked: the resolved document, its secrets, and what the job would be given."""
+
+    @property
+    def spec(self) -> Mapping[str, Any]: ...
+    @property
+    def request(self) -> Mapping[str, Any]: ...
+    @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def gpus(self) -> int: ...
+    @property
+    def processes(self) -> int: ...
+    @property
+    def cache(self) -> Path: ...
+    @property
+    def limits(self) -> Limits: ...
+
+
+def survey(asked: Question, folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """What the job would do, as JSON; `folder` is thrown away after it. Raises what would end the job."""
+    if asked.spec.get("engine", "text") != "text":
+        raise ConfigError(f"extra_parameters.engine: {asked.spec['engine']!r} can't be examined in depth; text can")
+    settings = read_settings(asked.request, asked.processes)
+    check_strategy(settings)
+    corpus = look(
+        materials(asked.request, asked.secrets, cache=asked.cache, check=check, say=log.info, limits=asked.limits),
+        on_bad_row=settings.on_bad_row,
+        objective=settings.objective,
+        seed=settings.seed,
+        check=check,
+    )
+    return _examined(asked, settings, corpus, folder, check)
+
+
+def _examined(
+    asked: Question, settings: Settings, corpus: Corpus, folder: Path, check: Callable[[], None]
+) -> dict[str, Any]:
+    """From here on with torch: tokenizer, tokens, and the model on meta."""
+    leave_out(settings)
+    import torch
+
+    from trainyard.trainer.text import model as models
+    from trainyard.trainer.text.blank import blank
+    from trainyard.trainer.text.preflight import examine
+    from trainyard.trainer.text.sample import count
+    from trainyard.trainer.text.tokens import give_template
+
+    models.quiet()
+    torch.set_num_threads(1)
+    notes: list[str] = []
+    seen = torch.cuda.is_available()
+    device = torch.device("cuda" if asked.gpus and seen else "cpu")
+    if asked.gpus and not seen:
+        notes.append("no GPU is seen from here: whether the job fits on one is not said")
+    else:
+        models.check_machine(settings, device)
+    source = _found(asked, folder, check)
+    tokenizer = models.load_tokenizer(source, settings, islice(corpus.rows, _TOKENIZER_ROWS))
+    config = models.load_config(source)
+    if "messages" in corpus.kinds and give_template(tokenizer):
+        notes.append("the model has no chat template; messages are written as ChatML, and the result keeps it")
+    sample = count(corpus, settings, tokenizer, models.longest(config, settings), check)
+    model = blank(source, config, settings, device, notes.append)
+    models.check_vocabulary(source, model, sample.examples)
+    there = _there(asked, device)
+    kind: Literal["cpu", "cuda"] = "cuda" if asked.gpus else "cpu"
+    found = examine(corpus, sample, tokenizer, model, settings, device_kind=kind, there=there).plain()
+    return found | {"warnings": notes + found["warnings"]}
+
+
+def _found(asked: Question, folder: Path, check: Callable[[], None]) -> "Source":
+    """The model: one on this machine whole, of another place without its weights where that can be."""
+    from trainyard.trainer.text import model as models
+    from trainyard.trainer.text.model.source import check_files
+
+    request, here = dict(asked.request), not models.remote(asked.request)
+    custom, base = part(request, "customization"), part(request, "base_model")
+    if not here and custom.get("method") != "adapter":
+        request["customization"] = {**custom, "method": "scratch"}
+        url = asked.secrets.get("base_model.weights_url") or base.get("weights_url") or ""
+        if str(url).endswith(".safetensors"):
+            request["base_model"] = {**base, "weights_url": None}
+    source = models.find(
+        request, asked.secrets, into=folder, cache=asked.cache, check=check, say=log.info, limits=asked.limits
+    )
+    if here and custom.get("method") != "scratch":
+        check_files(source.folder, source.where)
+    return source
+
+
+def _there(asked: Question, device: "torch.device") -> int | None:
+    """Memory that a process of the job may have; None where that can't be seen."""
+    import torch
+
+    from trainyard.trainer.text.room import available
+
+    if device.type == "cuda":
+        return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    memory = part(asked.request, "resources").get("memory_gb")
+    return None if asked.gpus else available(device, memory, asked.processes)

@@ -1,0 +1,165 @@
+"""One of TRL's trainers as a run: what it does is told, the run's wishes are heard, its checkpoints are ours."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+from transformers import TrainerCallback
+
+from trainyard.trainer.failures import NanLoss
+from trainyard.trainer.processes import World
+from trainyard.trainer.run import Run
+from trainyard.trainer.text import model as models
+from trainyard.trainer.text.at_once import AtOnce
+from trainyard.trainer.text.board import Board
+from trainyard.trainer.text.settings import Settings
+from trainyard.trainer.text.state import Position
+from trainyard.trainer.text.trl_keep import TrlKeeper
+
+#: TRL's names of what a preference objective measures, and ours.
+_MEASURED = {"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"}
+log = logging.getLogger("trainyard.trainer")
+
+
+@define(eq=False)
+class Telling(TrainerCallback):
+    """Tells progress and validation as the text loop does, and asks the trainer to log, evaluate, save or end."""
+
+    run: Run
+    settings: Settings
+    world: World
+    position: Position
+    board: Board
+    total: int
+    #: Steps of an epoch.
+    in_epoch: int
+    held_out: bool
+    #: What the checkpoint is that the trainer is about to write.
+    kind: str = "step"
+    _began: float = 0.0
+    _since: float = 0.0
+    _first: int = 0
+    _tokens: float = 0.0
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """The clock starts."""
+        self._began = self._since = time.perf_counter()
+        self._first, self._tokens = state.global_step, 0.0
+
+    def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Also after an evaluation."""
+        self.run.report.phase("training")
+
+    def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Between two micro batches a stop gives the step up, as if it had never begun."""
+        self.run.control.check_together(self.world)
+
+    def on_prediction_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """An evaluation is given up too."""
+        self.run.control.check_together(self.world)
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A step was done: what comes next."""
+        step = self.position.step = self.run.report.step = state.global_step
+        self.position.epoch, self.position.index = divmod(step, self.in_epoch)
+        stop, save = self.run.control.agree(self.world)
+        for asked in self.run.control.changes(self.world):
+            only_deadline = set(asked.values) == {"deadline_minutes"}
+            why = None if only_deadline else f"objective {self.settings.objective!r} takes no changes while it goes on"
+            self.run.control.answer(asked.id, only_deadline, why, step)
+        last, every = step >= self.total, self.settings.save_steps
+        control.should_log = control.should_log or last
+        control.should_evaluate = self.held_out and not stop and (last or self._evaluation_due(step))
+        control.should_save = stop or last or save or bool(every and step % every == 0)
+        control.should_training_stop = control.should_training_stop or stop
+        self.kind = "stop" if stop else "step"
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """A `progress` event; what the trainer logs of an evaluation comes by `on_evaluate`."""
+        if not logs or "loss" not in logs:
+            return
+        now = time.perf_counter()
+        tokens, step = float(logs["num_tokens"]), state.global_step
+        numbers = {name: float(logs[name]) for name in ("loss", "learning_rate", "grad_norm") if name in logs}
+        numbers["tokens_per_second"] = round((tokens - self._tokens) / max(now - self._since, 1e-9), 1)
+        numbers |= {ours: float(logs[theirs]) for theirs, ours in _MEASURED.items() if theirs in logs}
+        self.position.metrics["loss"] = numbers["loss"]
+        place = {"step": step, "total_steps": self.total, "epoch": round(state.epoch or 0.0, 4)}
+        left = (self.total - step) * (now - self._began) / (step - self._first)
+        log.info("step %d of %d: loss %.4f", step, self.total, numbers["loss"])
+        self.run.report.event("progress", {**place, **numbers, "eta_seconds": round(left, 1)})
+        self._draw(step, numbers)
+        self._since, self._tokens = now, tokens
+
+    def on_evaluate(self, _args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **_: Any) -> None:
+        """A `validation` event; early stopping, where it is asked for, keeps the best and ends what gets no better."""
+        found = {"eval_loss": float(metrics["eval_loss"])}
+        found |= {f"eval_{ours}": float(metrics[f"eval_{theirs}"]) for theirs, ours in _MEASURED.items()}
+        better = self.position.note_evaluation(found)
+        self.run.report.event("validation", {"step": state.global_step, "metrics": found})
+        self._draw(state.global_step, found)
+        patience = self.settings.early_stopping_patience
+        if patience is not None and better:
+            control.should_save, self.kind = True, "best"
+        if patience is not None and self.position.no_better >= patience:
+            control.should_save = control.should_training_stop = True
+
+    def _evaluation_due(self, step: int) -> bool:
+        if self.settings.eval_steps is None:
+            return self.settings.early_stopping_patience is not None and self.position.index == 0
+        return step % self.settings.eval_steps == 0
+
+    def _draw(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self.world.first:
+            self.board.scalars(step, numbers)
+
+
+class Supervised:
+    """Mixed into one of TRL's trainers, before it; `told`, `keeper` and `rows` are set once it is made."""
+
+    told: Telling
+    keeper: TrlKeeper
+    #: Rows that are evaluated at once.
+    rows: AtOnce
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """The rows are tokens already."""
+        return dataset
+
+    def _save_checkpoint(self, _model: Any, _trial: Any) -> None:
+        self.keeper.save(self, self.told.position, self.told.kind)
+
+    def _load_from_checkpoint(self, folder: str, model: Any = None) -> None:
+        """An adapter as our own loop writes and reads it; a whole model in transformers' way."""
+        if self.told.settings.adapts:
+            models.load_adapter(self.model, Path(folder), self.told.world.device)  # type: ignore[attr-defined]
+        else:
+            super()._load_from_checkpoint(folder, model)  # type: ignore[misc]
+
+    def evaluate(self, *arguments: Any, **named: Any) -> Any:
+        """Tells the phase first."""
+        self.told.run.report.phase("evaluating")
+        evaluate = super().evaluate  # type: ignore[misc]
+
+        def attempt(rows: int) -> Any:
+            self.args.per_device_eval_batch_size = rows  # type: ignore[attr-defined]
+            return evaluate(*arguments, **named)
+
+        if self.told.world.size > 1:  # the others would not know of it
+            return evaluate(*arguments, **named)
+        return self.rows.attempt(self.rows.rows, attempt, lambda: None)
+
+    def training_step(self, *arguments: Any, **named: Any) -> Any:
+        """Raises `NanLoss` before the optimizer makes a step of it."""
+        loss = super().training_step(*arguments, **named)  # type: ignore[misc]
+        if self.told.world.any(not math.isfinite(loss.item()))[0]:
+            step, rate = self.told.position.step + 1, self.told.settings.learning_rate
+            raise NanLoss(
+                f"step {step} came to a loss of {loss.item()} (learning rate {rate:.3g}) and was not taken; what was "
+                "learned before is kept, a lower rate may hold"
+            )
+        return loss
