@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from common.backend import INTERFACE_VERSION, BackendContext, BaseTrainerBackend
 from common.errors import BackendUnavailable, InvalidRequest, UnknownBackend
+from schemas.engine_options import check_keys
 from schemas.values import FieldError
 
 log = structlog.get_logger(__name__)
@@ -85,6 +86,7 @@ class Registry:
         if cls.interface_version != INTERFACE_VERSION:
             return f"{package} is written for interface {cls.interface_version}, this is {INTERFACE_VERSION}"
         try:
+            check_keys(cls.Options)
             entry.backend = cls(self._context)
         except Exception as e:  # as above
             return f"{package} failed to start: {type(e).__name__}: {e}"

@@ -31,6 +31,7 @@ __all__ = [
 ENDS = frozenset({"succeeded", "failed", "cancelled"})
 PAGE = 500
 _FIRST_LOOK, _LAST_LOOK = 0.1, 1.0
+_DEEP_SECONDS = 3600.0
 
 T = TypeVar("T")
 
@@ -86,18 +87,27 @@ class Client:
         *,
         params: Sequence[tuple[str, str]] = (),
         document: Mapping[str, object] | bytes | None = None,
+        seconds: float | None = None,
     ) -> Answer:
-        """One call whose answer is a JSON object; bytes are sent as they are."""
-        async with self._connection.open(method, path, params, document) as response:
+        """One call whose answer is a JSON object; bytes are sent as they are. `seconds`: in place of `timeout`."""
+        async with self._connection.open(method, path, params, document, seconds=seconds) as response:
             return Answer(response.status, await read_object(response))
 
     async def submit(self, document: Mapping[str, object] | bytes, *, strict: bool = False) -> Document:
         """Hand a job over; the job document. May be repeated: the same document under the same `job_id` is one job."""
         return (await self.call("POST", "/train", params=_strict(strict), document=document)).document
 
-    async def validate(self, document: Mapping[str, object] | bytes, *, strict: bool = False) -> Document:
-        """What the service would say to `submit`; nothing is stored."""
-        return (await self.call("POST", "/train/validate", params=_strict(strict), document=document)).document
+    async def validate(
+        self, document: Mapping[str, object] | bytes, *, strict: bool = False, deep: bool = False
+    ) -> Document:
+        """What the service would say to `submit`; nothing is stored.
+
+        `deep` has it look at data and model too: `data`, `model`, `memory`, `steps` are in the answer then. That takes
+        seconds, and with a large download minutes: the service's own limit ends it.
+        """
+        params = [*_strict(strict), *([("deep", "true")] if deep else [])]
+        seconds = _DEEP_SECONDS if deep else None
+        return (await self.call("POST", "/train/validate", params=params, document=document, seconds=seconds)).document
 
     async def page(
         self,

@@ -1,7 +1,7 @@
 """The local backend: runs on the machine of the service, each under a guard that outlives the service."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
 from backends.local import client
@@ -9,15 +9,18 @@ from backends.local.events import Told
 from backends.local.follow import Follower, source
 from backends.local.limits import find_errors
 from backends.local.machine import Machine
+from backends.local.methods import computes_in_bf16
 from backends.local.spec import build
 from common.backend import (
     BackendContext,
     BackendEvent,
     BaseTrainerBackend,
     Capacity,
+    Change,
     Checkpoint,
     Command,
     Cursor,
+    DumpStacks,
     Handle,
     JobSpec,
     RunBegan,
@@ -34,7 +37,9 @@ class LocalBackend(BaseTrainerBackend):
     """Trains here: on GPUs that are never given to two jobs, or on the CPU, a set number of jobs at once."""
 
     name: ClassVar[str] = "local"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"logs", "checkpoint_now"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"logs", "checkpoint_now", "pause", "resume", "change", "dump_stacks"}
+    )
 
     def __init__(self, context: BackendContext) -> None:
         super().__init__(context)
@@ -58,7 +63,7 @@ class LocalBackend(BaseTrainerBackend):
         return find_errors(request, self.machine)
 
     def build_job_spec(self, request: TrainRequest) -> JobSpec:
-        return build(request, self.machine, self.context.settings.min_free_bytes)
+        return build(request, self.machine, self.context.settings)
 
     async def submit(self, job: Job, attempt: int, spec: JobSpec) -> Handle:
         if (found := await self.find(job, attempt)) is not None:
@@ -96,6 +101,11 @@ class LocalBackend(BaseTrainerBackend):
                 record["command"] = "checkpoint"
             case Stop():
                 record |= {"command": "stop", "why": command.why}
+            case Change():
+                record |= {"command": "change", "values": dict(command.values)}
+            case DumpStacks():
+                await asyncio.to_thread(client.dump_stacks, self._folder(handle.job_id), handle.uid, handle.attempt)
+                return
             case _:
                 await super().send(handle, command)
         folder = self._folder(handle.job_id)
@@ -105,9 +115,11 @@ class LocalBackend(BaseTrainerBackend):
         self._reap()
         await self._forget_ended()
         pool, slots = self.context.devices, self.context.settings.local_cpu_jobs
+        free, kinds = set(pool.free()), self.machine.kinds
         return Capacity(
-            total={"gpu": len(pool.devices), "cpu": slots},
-            free={"gpu": len(pool.free()), "cpu": max(slots - self._cpu_jobs(), 0)},
+            total={"gpu": len(pool.devices), "cpu": slots} | {name: len(own) for name, own in kinds.items()},
+            free={"gpu": len(free), "cpu": max(slots - self._cpu_jobs(), 0)}
+            | {name: len(own & free) for name, own in kinds.items()},
             devices=pool.listing(),
         )
 
@@ -156,14 +168,21 @@ class LocalBackend(BaseTrainerBackend):
                 raise BackendUnavailable(f"waits for a CPU slot: {limit} at once (TRAINYARD_LOCAL_CPU_JOBS)")
             self._held[run] = ()
             return ()
-        resources: Any = spec.request.get("resources") or {}
-        fitting = set(self.machine.matching(resources.get("gpu_type")))
+        fitting = self._fitting(spec.request)
         free = tuple(index for index in pool.free() if index in fitting)
         if len(free) < count:
-            raise BackendUnavailable(f"waits for {count} GPU: {len(free)} of {len(fitting)} are free")
+            plural = "s" if count > 1 else ""
+            raise BackendUnavailable(f"waits for {count} GPU{plural}: {len(free)} of {len(fitting)} are free")
         self._held[run] = free[:count]
         pool.hold(run, free[:count])
         return self._held[run]
+
+    def _fitting(self, request: Mapping[str, Any]) -> set[str]:
+        """The devices that can do a job."""
+        custom = request.get("customization") or {}
+        compute_type = (custom.get("qlora") or {}).get("bnb_4bit_compute_dtype")
+        bf16 = computes_in_bf16(str(custom.get("method")), str(custom.get("precision")), compute_type)
+        return set(self.machine.fitting((request.get("resources") or {}).get("gpu_type"), bf16=bf16))
 
     def _hold(self, handle: Handle) -> None:
         key = _key(handle.uid, handle.attempt)

@@ -3,10 +3,9 @@
 import fcntl
 import json
 import os
-import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
@@ -15,16 +14,12 @@ from typing import Any
 import structlog
 from attrs import frozen
 
+from common.environment import clean_environment
 from common.folder import JobFolder, Pair
 from trainyard import guard
 
 log = structlog.get_logger(__name__)
 
-_KEPT = re.compile(
-    r"HOME|PATH|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|USER|LOGNAME|SHELL|VIRTUAL_ENV|PYTHONPATH|LD_LIBRARY_PATH|XDG_\w+"
-    r"|(HF|HUGGINGFACE|TRANSFORMERS|CUDA|NVIDIA|NCCL|TORCH|PYTORCH|MKL|SSL_CERT)_\w+"
-    r"|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(http|https|ftp|all|no)_proxy|(HTTP|HTTPS|FTP|ALL|NO)_PROXY"
-)
 _IN_FOLDER = 'cd -- "$0" && exec "$@"'
 _OWNER_TRIES = 50
 _EXEC_TRIES = 20
@@ -64,11 +59,6 @@ def claimed(folder: JobFolder, uid: str, attempt: int) -> Run | None:
     """The newest run that claimed an attempt."""
     pairs = folder.restarts(attempt)
     return Run(folder, uid, pairs[-1]) if pairs else None
-
-
-def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of the service's environment a run may see: the user's, the libraries' and the proxies' variables."""
-    return {k: v for k, v in environ.items() if _KEPT.fullmatch(k)} | {"PYTHONUNBUFFERED": "1"}
 
 
 def start_guard(folder: Path, attempt: int, argv: Sequence[str], grace: float, log_limit: int) -> int:
@@ -205,6 +195,13 @@ def stop(folder: JobFolder, uid: str, attempt: int) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     (run.claim / _ASKED).touch(0o600)  # a second SIGTERM would mean "leave without a checkpoint"
+
+
+def dump_stacks(folder: JobFolder, uid: str, attempt: int) -> None:
+    """Let every process of a run that can write its stacks into the log; calm when the run is gone."""
+    run = claimed(folder, uid, attempt)
+    if run is not None and not run.ended() and (pid := guard_of(run)) is not None:
+        os.kill(pid, signal.SIGUSR2)
 
 
 def end(run: Run, grace: float) -> int:

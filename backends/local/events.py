@@ -86,7 +86,10 @@ class Told:
         if line.type == "ack":
             data = line.data
             return RunAck(
-                command_id=str(data.get("id")), ok=data.get("ok") is True, text=str(data.get("message") or "")
+                command_id=str(data.get("id")),
+                ok=data.get("ok") is True,
+                text=str(data.get("message") or ""),
+                step=step if type(step := data.get("step")) is int else None,
             )
         try:
             return run_event(line.type, line.data)

@@ -3,25 +3,37 @@
 from collections.abc import Iterator
 from math import floor
 
-from backends.local import paths
 from backends.local.batches import batch_errors
 from backends.local.machine import Machine
-from common.storage import scheme
+from backends.local.methods import (
+    ADAPTERS,
+    EIGHT_BIT_OPTIMIZERS,
+    QUANT,
+    UNMERGEABLE,
+    method_errors,
+    needs_bf16,
+    quantised,
+)
+from backends.local.places import artifact_errors, dataset_errors, model_errors
+from backends.local.sizes import lowered, processes_of
+from schemas.text_options import TextOptions
 from schemas.train import TrainRequest
 from schemas.values import FieldError
 
 LATER = "is not in this version of local"
-_PEFT_CONFIG = {"task_type": "CAUSAL_LM", "peft_type": "LORA"}
+OBJECTIVES = ("sft", "dpo")
+STRATEGIES = ("auto", "ddp", "fsdp")
+
+Found = Iterator[tuple[str, str]]
 
 
 def find_errors(request: TrainRequest, machine: Machine) -> list[FieldError]:
     """Every field that can't be done here, each with what would run."""
-    checks = (_model, _customization, _datasets, _artifacts, _tuning, _extra)
-    found = [FieldError(path, message) for check in checks for path, message in check(request)]
-    return [FieldError(path, message) for path, message in _resources(request, machine)] + found
-
-
-Found = Iterator[tuple[str, str]]
+    checks = (
+        *(_resources, _gpus, _processes, model_errors, method_errors, _half_precision),
+        *(dataset_errors, artifact_errors, _tuning, _merge, _strategy, _later),
+    )
+    return [FieldError(path, message) for check in checks for path, message in check(request, machine)]
 
 
 def _resources(request: TrainRequest, machine: Machine) -> Found:
@@ -29,7 +41,6 @@ def _resources(request: TrainRequest, machine: Machine) -> Found:
     if machine.lacking:
         lacking = ", ".join(machine.lacking)
         yield "backend", f"local can't train here, {lacking} is not installed: pip install 'trainyard[train]' would do"
-    yield from _gpus(request, machine)
     if "resources.cpus" in asked and wanted.cpus > machine.cpus:
         yield "resources.cpus", f"{wanted.cpus} asked, this machine has {machine.cpus}; cpus: {machine.cpus} would run"
     if "resources.memory_gb" in asked and wanted.memory_gb > machine.memory_gib:
@@ -45,111 +56,104 @@ def _resources(request: TrainRequest, machine: Machine) -> Found:
 def _gpus(request: TrainRequest, machine: Machine) -> Found:
     asked = request.resources.gpus if "resources.gpus" in request.asked else None
     gpu_type, have = request.resources.gpu_type, len(machine.devices)
+    matching = len(machine.matching(gpu_type))
     if asked and not have:
         yield "resources.gpus", f"{asked} asked, this machine has none; gpus: 0 would run, on the CPU"
-    elif asked and asked > have:
-        yield "resources.gpus", f"{asked} asked, this machine has {have}; gpus: 1 would run"
-    elif asked and asked > 1:
-        yield "resources.gpus", f"{asked} asked: more than one GPU for a job {LATER}; gpus: 1 would run"
-    if gpu_type is not None and asked != 0 and not machine.matching(gpu_type):
+    elif asked and asked > matching > 0:
+        kind = f" {gpu_type}" if gpu_type else ""
+        yield "resources.gpus", f"{asked} asked, this machine has {matching}{kind}; gpus: {matching} would run"
+    if gpu_type is not None and asked != 0 and not matching:
         names = ", ".join(sorted({d.name for d in machine.devices})) or "none"
         yield "resources.gpu_type", f"no GPU of this machine is a {gpu_type!r}; it has {names}; leave gpu_type out"
 
 
-def _model(request: TrainRequest) -> Found:
-    model = request.base_model
-    if model.weights_url is not None:
-        yield (
-            "base_model.weights_url",
-            f"{LATER}; download the weights and give their folder in base_model.model_name",
-        )
-    elif (problem := paths.model_problem(model.model_name)) is not None:
-        yield "base_model.model_name", problem
-
-
-def _customization(request: TrainRequest) -> Found:
-    custom = request.customization
-    if custom.method not in ("lora", "full"):
-        yield "customization.method", f"{custom.method!r} {LATER}; lora or full would run"
-    if custom.precision == "int8":
-        yield "customization.precision", f"'int8' {LATER}; bf16 or fp32 would run"
-    if custom.trainable_layers:
-        yield "customization.trainable_layers", f"{LATER}; leave it out, or give an empty list"
-    if custom.peft is None or custom.peft.use is False:
+def _processes(request: TrainRequest, machine: Machine) -> Found:
+    asked, at = TextOptions.of(request.extra_parameters.options).processes, "extra_parameters.processes"
+    if asked is None:
         return
-    if custom.peft.use and custom.method == "full":
-        yield "customization.peft.use", "method 'full' trains no adapter; use: false, or method: lora would run"
-    for key, value in (custom.peft.config or {}).items():
-        if key not in _PEFT_CONFIG:
-            yield f"customization.peft.config.{key}", f"{LATER}; rank, lora_alpha, lora_dropout, target_modules are"
-        elif value != _PEFT_CONFIG[key]:
-            yield f"customization.peft.config.{key}", f"{value!r} {LATER}; {_PEFT_CONFIG[key]!r} would run"
+    resources = lowered(request, machine)
+    if resources.gpus:
+        if asked != resources.gpus:
+            yield (
+                at,
+                (
+                    f"{asked} asked beside {resources.gpus} GPU: there is one process for each; gpus: {asked}, "
+                    "or gpus: 0 for processes on the CPU would run"
+                ),
+            )
+    elif asked > resources.cpus:
+        yield at, f"{asked} asked for {resources.cpus} CPUs, and each needs one; processes: {resources.cpus} would run"
 
 
-def _datasets(request: TrainRequest) -> Found:
-    for n, dataset in enumerate(request.datasets):
-        at = f"datasets[{n}]"
-        if (remote := _remote(dataset.source)) is not None:
-            yield f"{at}.source", f"{remote}; a local path would run"
-        elif dataset.format == "jsonl" and (problem := paths.dataset_problem(dataset.source)) is not None:
-            yield f"{at}.source", problem
-        if dataset.format != "jsonl":
-            yield f"{at}.format", f"{dataset.format!r} {LATER}; jsonl would run"
-        if dataset.split is not None:
-            yield f"{at}.split", f"{LATER}; give a file for each split and leave it out"
-        if dataset.streaming:
-            yield f"{at}.streaming", f"{LATER}; leave it out"
-        if dataset.weight not in (None, 1):
-            yield f"{at}.weight", f"{LATER}; leave it out, or name a source twice"
-        if dataset.auth is not None:
-            yield f"{at}.auth", f"{LATER}: local files need none; leave it out"
+def _half_precision(request: TrainRequest, machine: Machine) -> Found:
+    """A half precision that the device does not compute in."""
+    custom, gpus, at = request.customization, lowered(request, machine).gpus, "customization.precision"
+    asked = at in request.asked or (custom.qlora is not None and custom.qlora.bnb_4bit_compute_dtype == "bfloat16")
+    gpu_type = request.resources.gpu_type
+    able = len(machine.fitting(gpu_type, bf16=True))
+    if gpus and asked and needs_bf16(custom) and able < gpus <= len(machine.matching(gpu_type)):
+        old = next(d for d in machine.devices if not d.has_bf16)
+        reason = f"{old.name} has compute capability {old.compute_cap:g}, and bf16 needs 8.0"
+        if custom.method == "qlora" and custom.qlora is not None and custom.qlora.bnb_4bit_compute_dtype is not None:
+            at, would = "customization.qlora.bnb_4bit_compute_dtype", "float16"
+        else:
+            would = "precision: fp16"
+        yield at, f"{reason}; {would} would run" + (f", or gpus: {able}" if able else "")
+    if not gpus and custom.precision == "fp16" and request.tuning_parameters.objective != "sft":
+        yield at, f"'fp16' with objective {request.tuning_parameters.objective!r} needs a GPU; bf16 or fp32 would run"
 
 
-def _artifacts(request: TrainRequest) -> Found:
-    for name, uri in (("log_uri", request.artifacts.log_uri), ("output_uri", request.artifacts.output_uri)):
-        if (remote := _remote(uri)) is not None:
-            yield f"artifacts.{name}", f"{remote}; a local folder would run"
-        elif (problem := paths.folder_problem(uri)) is not None:
-            yield f"artifacts.{name}", problem
-    if request.artifacts.auth is not None:
-        yield "artifacts.auth", f"{LATER}: local folders need none; leave it out"
+def _tuning(request: TrainRequest, machine: Machine) -> Found:
+    tuning, at = request.tuning_parameters, "tuning_parameters"
+    yield from ((f"{at}.{name}", message) for name, message in batch_errors(request, processes_of(request, machine)))
+    if tuning.optimizer in EIGHT_BIT_OPTIMIZERS and "bitsandbytes" in machine.absent:
+        yield f"{at}.optimizer", f"{tuning.optimizer!r} needs bitsandbytes, which is not installed: {QUANT}"
+    if tuning.objective not in OBJECTIVES:
+        yield f"{at}.objective", f"{tuning.objective!r} {LATER}; {' or '.join(OBJECTIVES)} would run"
+    elif tuning.objective != "sft" and processes_of(request, machine) > 1:
+        yield f"{at}.objective", f"{tuning.objective!r} runs in one process, and this job has more; sft would run"
+    elif tuning.objective != "sft" and tuning.packing:
+        yield f"{at}.packing", "preference rows are not packed; packing: false would run"
+    if tuning.eval_ratio == 0:
+        rows = "needs rows to evaluate on: eval_ratio: 0.1 beside it would run"
+        for name in ("eval_steps", "early_stopping_patience"):
+            if getattr(tuning, name) is not None:
+                yield f"{at}.{name}", rows
 
 
-def _remote(uri: str) -> str | None:
-    kind = scheme(uri)
-    if kind == "file":
-        return None
-    return f"{kind}:// {LATER}"
+def _merge(request: TrainRequest, _machine: Machine) -> Found:
+    custom = request.customization
+    kind = custom.peft and custom.peft.use is not False and (custom.peft.config or {}).get("peft_type")
+    if request.extra_parameters.merge and custom.method in ADAPTERS and kind in UNMERGEABLE:
+        yield "extra_parameters.merge", f"a {kind} adapter can't be added to the weights of its base; leave merge out"
 
 
-def _tuning(request: TrainRequest) -> Found:
-    tuning = request.tuning_parameters
-    yield from ((f"tuning_parameters.{name}", message) for name, message in batch_errors(request))
+def _strategy(request: TrainRequest, machine: Machine) -> Found:
+    strategy, at = request.extra_parameters.strategy, "extra_parameters.strategy"
+    if strategy not in (None, *STRATEGIES):
+        yield at, f"{strategy!r} {LATER}; {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]} would run"
+    if strategy == "fsdp" and (against := next(_against_sharding(request, machine), None)) is not None:
+        yield at, f"fsdp {against}"
+
+
+def _against_sharding(request: TrainRequest, machine: Machine) -> Iterator[str]:
+    custom, tuning = request.customization, request.tuning_parameters
+    if processes_of(request, machine) < 2:
+        more = "more GPUs, or on the CPU extra_parameters.processes: 2 would run"
+        yield f"shards over at least 2 processes, and the job has one: {more}"
+    if quantised(custom):
+        yield "does not shard a quantised base; strategy: ddp would run"
+    if custom.precision == "fp16":
+        yield "has no loss scale for shards, which fp16 needs; precision: bf16 would run"
     if tuning.optimizer != "adamw":
-        yield "tuning_parameters.optimizer", f"{tuning.optimizer!r} {LATER}; adamw would run"
-    if tuning.packing:
-        yield "tuning_parameters.packing", f"{LATER}; packing: false would run"
+        yield f"does not shard the state of {tuning.optimizer}; optimizer: adamw would run"
     if tuning.objective != "sft":
-        yield "tuning_parameters.objective", f"{tuning.objective!r} {LATER}; sft would run"
-    if tuning.early_stopping_patience is not None:
-        yield "tuning_parameters.early_stopping_patience", f"{LATER}; leave it out"
-    if tuning.eval_steps is not None and tuning.eval_ratio == 0:
-        yield "tuning_parameters.eval_steps", "needs rows to evaluate on: eval_ratio: 0.1 beside it would run"
+        yield f"does not go with objective {tuning.objective!r}; strategy: ddp would run"
 
 
-def _extra(request: TrainRequest) -> Found:
+def _later(request: TrainRequest, _machine: Machine) -> Found:
     extra = request.extra_parameters
     if extra.engine not in (None, "text"):
         yield "extra_parameters.engine", f"{extra.engine!r} {LATER}; text would run"
     if extra.command is not None:
         yield "extra_parameters.command", f"a trainer of your own {LATER}; leave it out"
-    if extra.max_retries > 0:
-        yield "extra_parameters.max_retries", f"{LATER}; max_retries: 0 would run"
-    for name, value in (
-        ("stall_minutes", extra.stall_minutes),
-        ("on_bad_row", extra.on_bad_row),
-        ("merge", extra.merge or None),
-        ("strategy", extra.strategy),
-    ):
-        if value is not None:
-            yield f"extra_parameters.{name}", f"{LATER}; leave it out"

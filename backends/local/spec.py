@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from math import floor
 from typing import Any
 
 from attrs import evolve
@@ -10,7 +9,11 @@ from attrs import evolve
 from backends.local import paths
 from backends.local.batches import Batch, choose_batch
 from backends.local.machine import Machine
+from backends.local.methods import ADAPTERS, compute_type, computes_in_bf16, unused
+from backends.local.places import unused_auth
+from backends.local.sizes import lowered, precision_of, processes_of
 from common.backend import JobSpec
+from common.settings import Settings
 from common.storage import with_job
 from schemas.converter import unstructure
 from schemas.train import Resources, TrainRequest, resolve
@@ -19,14 +22,15 @@ from schemas.values import MASK, FieldWarning
 TRAINER = (sys.executable, "-P", "-m", "trainyard.trainer")
 
 
-def build(request: TrainRequest, machine: Machine, spare_bytes: int) -> JobSpec:
+def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpec:
     """The spec of a request that `limits.find_errors` has nothing against."""
-    resources = lowered(request, machine)
-    lane = "gpu" if resources.gpus else "cpu"
-    batch = choose_batch(request, lane)
+    resources, processes = lowered(request, machine), processes_of(request, machine)
+    batch, precision = choose_batch(request, processes), precision_of(request, machine)
     ready = _absolute(resolve(evolve(request, resources=resources)))
+    needs = _needs(request, resources, precision, machine)
     ready = evolve(
         ready,
+        customization=evolve(ready.customization, precision=precision),
         tuning_parameters=evolve(
             ready.tuning_parameters,
             batch_size=batch.size,
@@ -39,25 +43,36 @@ def build(request: TrainRequest, machine: Machine, spare_bytes: int) -> JobSpec:
         engine="text",
         argv=TRAINER,
         request=_without_masks(unstructure(ready)),
-        options={"spare_bytes": spare_bytes},
-        lane=lane,
-        needs={"gpu": resources.gpus} if resources.gpus else {"cpu": 1},
+        options=_options(settings, processes),
+        lane=next(reversed(needs)),
+        needs=needs,
         output=with_job(ready.artifacts.output_uri, request.job_id),
         log=with_job(ready.artifacts.log_uri, request.job_id),
         threads=min(resources.cpus, machine.cpus),
         deadline_minutes=resources.max_duration_minutes,
-        warnings=tuple(_warnings(request, resources, batch)),
+        warnings=tuple(_warnings(request, ready, batch, processes)),
     )
 
 
-def lowered(request: TrainRequest, machine: Machine) -> Resources:
-    """What was asked for, and defaults as far as this machine has them."""
-    wanted, asked = request.resources, request.asked
-    gpus = wanted.gpus if "resources.gpus" in asked else min(wanted.gpus, len(machine.matching(wanted.gpu_type)))
-    cpus = wanted.cpus if "resources.cpus" in asked else min(wanted.cpus, machine.cpus)
-    have = floor(machine.memory_gib) or round(machine.memory_gib, 1)
-    memory = wanted.memory_gb if "resources.memory_gb" in asked else min(wanted.memory_gb, have)
-    return evolve(wanted, gpus=gpus, cpus=cpus, memory_gb=memory)
+def _needs(request: TrainRequest, resources: Resources, precision: str, machine: Machine) -> dict[str, int]:
+    """What it takes; where only one kind of the machine's GPUs will do, of that kind too. The last one is its lane."""
+    if not resources.gpus:
+        return {"cpu": 1}
+    bf16 = computes_in_bf16(request.customization.method, precision, compute_type(request.customization))
+    fitting = set(machine.fitting(resources.gpu_type, bf16=bf16))
+    kind = [name for name, devices in machine.kinds.items() if devices == fitting]
+    return dict.fromkeys(["gpu", *kind], resources.gpus)
+
+
+def _options(settings: Settings, processes: int) -> dict[str, object]:
+    """What the trainer needs to know beside the document: its own key, and the settings that it follows too."""
+    return {
+        "processes": processes,
+        "spare_bytes": settings.min_free_bytes,
+        "cache_dir": str(settings.cache_dir.absolute()),
+        "max_download_bytes": settings.max_download_bytes,
+        "download_hosts": settings.download_hosts,
+    }
 
 
 def _absolute(request: TrainRequest) -> TrainRequest:
@@ -70,7 +85,10 @@ def _absolute(request: TrainRequest) -> TrainRequest:
     return evolve(
         request,
         base_model=evolve(request.base_model, model_name=str(paths.model_path(name) or name)),
-        datasets=tuple(evolve(d, source=whole(d.source)) for d in request.datasets),
+        datasets=tuple(
+            d if paths.is_hub_dataset(d.source, d.format) else evolve(d, source=whole(d.source))
+            for d in request.datasets
+        ),
         artifacts=evolve(
             request.artifacts,
             log_uri=whole(request.artifacts.log_uri),
@@ -79,8 +97,26 @@ def _absolute(request: TrainRequest) -> TrainRequest:
     )
 
 
-def _warnings(request: TrainRequest, resources: Resources, batch: Batch) -> Iterator[FieldWarning]:
-    wanted, tuning = request.resources, request.tuning_parameters
+def _warnings(request: TrainRequest, ready: TrainRequest, batch: Batch, processes: int) -> Iterator[FieldWarning]:
+    yield from _resource_warnings(request, ready.resources)
+    if ready.customization.precision != request.customization.precision:
+        yield FieldWarning("customization.precision", "lowered from the default bf16 to fp16: the GPU computes no bf16")
+    size, method, extra = request.tuning_parameters.batch_size, request.customization.method, request.extra_parameters
+    if batch.size != size:
+        why = "to fit the batch sizes that were given" if batch.micro else f"a multiple of the {processes} processes"
+        yield FieldWarning("tuning_parameters.batch_size", f"set to {batch.size} in place of the default {size}, {why}")
+    if extra.merge and method not in ADAPTERS:
+        yield FieldWarning("extra_parameters.merge", f"is not used: method {method!r} gives a whole model already")
+    if extra.strategy == "ddp" and processes == 1:
+        yield FieldWarning("extra_parameters.strategy", "is not used: the job has one process")
+    for path in unused(request):
+        yield FieldWarning(path, f"is not used with method {method!r}")
+    for path in unused_auth(request):
+        yield FieldWarning(path, "is not used: local files need none")
+
+
+def _resource_warnings(request: TrainRequest, resources: Resources) -> Iterator[FieldWarning]:
+    wanted = request.resources
     if resources.gpus < wanted.gpus:
         yield FieldWarning("resources.gpus", "lowered from the default 1 to 0: this machine has no GPU")
     if resources.gpus == 0 and wanted.gpu_type is not None:
@@ -89,11 +125,6 @@ def _warnings(request: TrainRequest, resources: Resources, batch: Batch) -> Iter
         yield _lowered("resources.cpus", wanted.cpus, resources.cpus)
     if resources.memory_gb < wanted.memory_gb:
         yield _lowered("resources.memory_gb", wanted.memory_gb, resources.memory_gb)
-    if batch.size != tuning.batch_size:
-        text = (
-            f"set to {batch.size} in place of the default {tuning.batch_size}, to fit the batch sizes that were given"
-        )
-        yield FieldWarning("tuning_parameters.batch_size", text)
 
 
 def _lowered(path: str, default: float, have: float) -> FieldWarning:

@@ -34,7 +34,7 @@ class SimulatedBackend(BaseTrainerBackend):
 
     name: ClassVar[str] = "simulated"
     simulated: ClassVar[bool] = True
-    capabilities: ClassVar[frozenset[str]] = frozenset({"logs"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"logs", "pause", "resume"})
     Options: ClassVar[type] = Options
 
     async def start(self) -> None:

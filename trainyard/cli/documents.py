@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainyard.cli.examined import findings
 from trainyard.cli.exits import Exit
 from trainyard.cli.follow import Follower
 from trainyard.cli.output import complain, warn, write, write_json
@@ -39,12 +40,15 @@ def validate(args: Namespace) -> int:
     body = _read(args.file)
 
     async def work(client: Client) -> int:
-        answer = (await client.call("POST", "/train/validate", params=_strict(args), document=body)).document
+        assert body is not None
+        answer = await client.validate(body, strict=args.strict, deep=args.deep)
         warn(answer["warnings"])
         if args.json:
             write_json(answer)
         else:
             write("the document is valid")
+            if args.deep:
+                write("\n".join(findings(answer)))
         return Exit.OK
 
     return Exit.USAGE if body is None else converse(args, work)

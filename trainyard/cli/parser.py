@@ -101,6 +101,7 @@ def _add_documents(commands: "Commands") -> None:
         parser.add_argument("file", metavar="FILE", help="the JSON document; - reads standard input")
         parser.add_argument("--strict", action="store_true", help="unknown fields are errors, not warnings")
     submit.add_argument("--follow", action="store_true", help="show its events and wait for its end")
+    validate.add_argument("--deep", action="store_true", help="look at data and model too: tokens, memory, steps")
 
 
 def _add_looks(commands: "Commands") -> None:

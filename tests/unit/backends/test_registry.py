@@ -72,6 +72,7 @@ def test_an_unknown_name_is_told_with_the_known_ones(tmp_path):
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
         ("Backend = 3", "not a subclass"),
         (GOOD + "\nBackend.interface_version = 0", "interface 0"),
+        (GOOD + "\nfrom attrs import make_class\nBackend.Options = make_class('O', ['merge'])", "'merge' of extra_"),
         (GOOD + "\ndef bad(self, context): raise OSError('no cluster')\nBackend.__init__ = bad", "no cluster"),
     ],
 )

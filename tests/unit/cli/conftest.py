@@ -11,6 +11,25 @@ from aiohttp.test_utils import TestServer
 
 from trainyard.cli import main
 
+EXAMINED: dict[str, Any] = {
+    "data": {
+        "rows": 1200,
+        "tokens": 34_567,
+        "truncated_share": 0.025,
+        "longest_rows": [{"place": "rows.jsonl:7", "tokens": 900}],
+        "examples": [
+            {"place": "rows.jsonl:1", "tokens": ["Hi", "\n", "there", "\x1b[2J"], "loss_mask": [0, 0, 1, 1], "text": ""}
+        ],
+    },
+    "model": {"parameters": 1000, "trainable_parameters": 25, "trainable_modules": ["layers.*.q_proj"]},
+    "memory": {
+        "estimate_bytes": 3 << 30,
+        "available_bytes": 8 << 30,
+        "parts": {"logits": 500 << 20, "frozen_weights": 2 << 30, "none": 0},
+    },
+    "steps": 450,
+}
+
 
 class TinyService:
     """`statuses` are the events of every job; `hold` keeps a stream open after the last of them."""
@@ -55,7 +74,8 @@ class TinyService:
 
     async def validate(self, request: web.Request) -> web.Response:
         self.bodies.append(await request.read())
-        return web.json_response({"ok": True, "warnings": [], "job_spec": {}, "strict": request.query.get("strict")})
+        found = {"ok": True, "warnings": [], "job_spec": {}, "strict": request.query.get("strict")}
+        return web.json_response(found | (EXAMINED if request.query.get("deep") == "true" else {}))
 
     async def list(self, request: web.Request) -> web.Response:
         return web.json_response({"jobs": [*self.jobs.values()], "next_cursor": None})

@@ -70,6 +70,26 @@ async def test_a_refused_document_has_each_error_on_a_line(
     assert json.loads(said.out)["error"]["code"] == "invalid_request"
 
 
+async def test_validate_can_look_deep_and_says_what_it_found(
+    service: Any, trainyard: Any, document: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await trainyard("validate", "--deep", document) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "the document is valid",
+        "data      1,200 rows, 34,567 tokens, 2.5% of the rows are cut",
+        "longest   rows.jsonl:7 (900 tokens)",
+        "model     25 of 1,000 parameters are trained (2.50%)",
+        "modules   layers.*.q_proj",
+        "memory    about 3.00 GiB at the peak of 8.00 GiB that are there (frozen weights 2.00 GiB, logits 500 MiB)",
+        "steps     450",
+        "",
+        "rows.jsonl:1, learned is what stands in ⟦⟧:",
+        "    Hi⏎⟦there [2J⟧",
+    ]
+    assert await trainyard("validate", "--deep", "--json", document) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 450
+
+
 async def test_validate_reads_standard_input(
     service: Any, trainyard: Any, monkeypatch: pytest.MonkeyPatch, document: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

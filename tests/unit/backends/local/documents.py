@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from backends.local.limits import find_errors
 from backends.local.machine import Machine
 from common.devices import Device
+from schemas.converter import structure
+from schemas.train import TrainRequest
 
 SMALL = Machine(cpus=2, memory_gib=23.5)
 GPUS = Machine(
@@ -28,3 +31,12 @@ def document(folder: Path, **patch: Any) -> dict[str, Any]:
         "artifacts": {"log_uri": str(folder / "logs"), "output_uri": str(folder / "out")},
     }
     return dict(merged(base, patch))
+
+
+def found(given: dict[str, Any], machine: Machine = SMALL) -> dict[str, str]:
+    """The errors of a document by path: each path once."""
+    read = structure(given, TrainRequest)
+    assert read.value is not None, read.errors
+    errors = find_errors(read.value, machine)
+    assert len({e.path for e in errors}) == len(errors)
+    return {e.path: e.message for e in errors}
