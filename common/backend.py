@@ -44,6 +44,8 @@ class JobSpec:
     log: str | None = None
     threads: int = 1
     deadline_minutes: float | None = None
+    #: Changes of earlier attempts that the run repeats at their steps: `{"step", "values"}`; told at its submission.
+    changes: tuple[Mapping[str, object], ...] = ()
     warnings: tuple[FieldWarning, ...] = ()
 
 
@@ -81,11 +83,12 @@ class RunDetail:
 
 @frozen(kw_only=True)
 class RunAck:
-    """The run answered a command."""
+    """The run answered a command; `step` is the one that a change holds from."""
 
     command_id: str
     ok: bool
     text: str = ""
+    step: int | None = None
 
 
 @frozen(kw_only=True)
@@ -156,7 +159,14 @@ class Stop:
     why: str
 
 
-Command = Checkpoint | Validate | Change | Stop
+@frozen(kw_only=True)
+class DumpStacks:
+    """Write the stack of every process of the run into its log."""
+
+    id: str
+
+
+Command = Checkpoint | Validate | Change | Stop | DumpStacks
 
 
 @frozen(kw_only=True)
@@ -183,7 +193,8 @@ class BaseTrainerBackend(ABC):
     name: ClassVar[str]
     simulated: ClassVar[bool] = False
     capabilities: ClassVar[frozenset[str]] = frozenset()
-    """Of `checkpoint_now`, `validate_now`, `pause`, `change`, `resume`, `multi_node`, `logs`; another is a 409."""
+    """Of `checkpoint_now`, `validate_now`, `pause`, `change`, `resume`, `dump_stacks`, `multi_node`, `logs`; what is
+    not named is a 409."""
     Options: ClassVar[type] = NoOptions
     """An attrs class: this backend's own keys of `extra_parameters`."""
 

@@ -173,6 +173,7 @@ class JobStalled(Body):
     """No progress was seen for too long."""
 
     type: ClassVar[str] = "job.stalled"
+    always: ClassVar[frozenset[str]] = frozenset({"last_step"})
     seconds: float
     last_step: int | None = None
 

@@ -107,7 +107,7 @@ def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] = ()) -> d
         "devices": list(devices),
         "threads": spec.threads,
         "deadline_minutes": spec.deadline_minutes,
-        "changes": [],
+        "changes": list(spec.changes),
     }
 
 

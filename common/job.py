@@ -202,17 +202,24 @@ def fold(job: Job, event: Event) -> Job:
     if begins:
         values |= {"reason": None, "started_at": None, "ended_at": None, "backend_job_id": None}
         values["created_at"] = job.created_at or event.time
+        values["backend"] = _named(event.data.get("changes"), "backend", job.backend)
     elif event.type == "job.submitted":
         values |= {"backend_job_id": event.data.get("backend_job_id"), "backend": event.data["backend"]}
     elif event.type == "job.running":
         values["started_at"] = event.time
     elif event.type == "job.progress":
         values["progress"] = event.data
+    elif event.type == "job.changed" and event.data.get("error") is None:
+        values |= {name: _named(event.data.get("new"), name, getattr(job, name)) for name in ("priority", "labels")}
     elif status in ENDS:
         values["ended_at"] = event.time
         if (reason := event.data.get("reason")) is not None:
             values["reason"] = Reason(str(reason))
     return evolve(job, **values)  # type: ignore[arg-type]
+
+
+def _named(values: object, name: str, otherwise: object) -> object:
+    return values.get(name, otherwise) if isinstance(values, Mapping) else otherwise
 
 
 def fold_all(job: Job, events: Iterable[Event]) -> Job:

@@ -11,8 +11,10 @@ from common.errors import SettingError
 from schemas.values import Secret
 
 PREFIX = "TRAINYARD_"
+_FOLDERS = {"jobs_folder": "jobs_dir", "cache_folder": "cache_dir"}
 GIB = 1 << 30
 MIB = 1 << 20
+TIB = 1 << 40
 
 
 def _setting(default: Any, help_text: str, least: float | None = None) -> Any:
@@ -31,6 +33,7 @@ class Settings:
     port: int = _setting(8001, "port to listen on; 0 takes a free one", 0)
     data_dir: Path = field(factory=_data_dir, metadata={"help": "database, keys and lock; on a local file system"})
     jobs_folder: Path | None = _setting(None, "job folders; may lie on a shared file system; default `<data>/jobs`")
+    cache_folder: Path | None = _setting(None, "downloads of models and data, for all jobs; default `<data>/cache`")
     backend: str = _setting("local", "the backend of requests that name none")
     token: Secret | None = _setting(None, "the fixed token that every caller must send")
     secret_key: Secret | None = _setting(None, "base64 of 32 bytes that seal secrets; default `<data>/secret.key`")
@@ -44,6 +47,7 @@ class Settings:
     grace_seconds: float = _setting(60.0, "from SIGTERM to SIGKILL of a run", 0)
     lost_seconds: float = _setting(10.0, "a run without a guard and without an exit is lost after so long", 0)
     poll_seconds: float = _setting(0.1, "how often a local run's event file is looked at", 0.01)
+    retry_seconds: float = _setting(5.0, "before the first retry of a job (`max_retries`); doubles, to 5 minutes", 0)
     backend_down_seconds: float = _setting(86400.0, "a job fails when its backend was away for so long", 0)
     submit_concurrency: int = _setting(16, "submissions under way at once, for each backend", 1)
 
@@ -51,6 +55,10 @@ class Settings:
     max_event_bytes: int = _setting(64 << 10, "largest event; longer texts are cut", 4096)
     max_log_line_bytes: int = _setting(64 << 10, "longest log line that is served", 256)
     max_train_log_bytes: int = _setting(2 * GIB, "size of a `train.log`; then its head and tail are kept", MIB)
+    max_download_bytes: int = _setting(TIB, "largest file or folder that a run downloads from https or a bucket", 1)
+    download_hosts: str | None = _setting(
+        None, "https hosts that runs may ask, as `a.org,*.b.org`, private addresses too; default: every public one"
+    )
     max_queued_jobs: int = _setting(100_000, "queued jobs; more are refused (429)", 1)
     max_subscribers: int = _setting(2000, "open event and log streams; more are refused (503)", 1)
     min_free_bytes: int = _setting(256 * MIB, "free disk below which new jobs get 507 and no checkpoint is begun", 0)
@@ -59,6 +67,9 @@ class Settings:
     ping_seconds: float = _setting(15.0, "between two comment lines on an idle event stream", 0.1)
     stop_seconds: float = _setting(10.0, "for open requests to end when the service stops", 0)
     mirror_seconds: float = _setting(2.0, "how often logs are copied to a job's `log_uri`", 0.1)
+
+    preflights: int = _setting(2, "deep validations under way at once; more are refused (429)", 1)
+    preflight_seconds: float = _setting(120.0, "for one deep validation; then it is ended (503)", 1)
 
     webhook_timeout_seconds: float = _setting(10.0, "for one delivery", 0.1)
     webhook_first_retry_seconds: float = _setting(1.0, "before the second try; doubles to an hour", 0.01)
@@ -70,10 +81,14 @@ class Settings:
     def jobs_dir(self) -> Path:
         return self.jobs_folder or self.data_dir / "jobs"
 
+    @property
+    def cache_dir(self) -> Path:
+        return self.cache_folder or self.data_dir / "cache"
+
 
 def variable(attribute: "Attribute[Any]") -> str:
     """The environment variable of a setting."""
-    return "TRAINYARD_JOBS_DIR" if attribute.name == "jobs_folder" else PREFIX + attribute.name.upper()
+    return PREFIX + _FOLDERS.get(attribute.name, attribute.name).upper()
 
 
 def read_settings(environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Settings:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import structlog
 from attrs import define, evolve, field
@@ -11,10 +13,11 @@ from backends.registry import Registry
 from common.backend import BaseTrainerBackend, Handle, JobSpec, RunEnded
 from common.clock import Clock
 from common.errors import BackendUnavailable, IllegalMove, InvalidRequest, NotFound, TrainyardError
-from common.event import JobCancelled, JobFailed, JobPhase, JobSubmitted
+from common.event import JobCancelled, JobFailed, JobPaused, JobPhase, JobSubmitted
 from common.folder import JobFolder, spec_document
 from common.job import Job, Phase, Reason, Status, Wish
 from common.settings import Settings
+from service.revisions import entries, for_run
 from service.specs import read_spec
 from service.store.base import Changes, JobRecord, Store
 from service.watch import Watch, close_attempt
@@ -27,6 +30,7 @@ _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
 _SUBMIT_SECONDS = 120.0
 _ASK_SECONDS = 10.0
+_ROUND_SECONDS = 0.25
 
 
 @define
@@ -54,12 +58,14 @@ class Dispatch:
         self._wake = asyncio.Event()
         self._taken: set[str] = set()
         """Jobs that are being submitted or withdrawn at this moment."""
-        self._released: set[str] = set()
-        """Jobs that were that when the store was last asked who waits: its answer may be older than their handles."""
+        self._asking: dict[int, set[str]] = {}
+        """For each question to the store who waits: the jobs that were settled since it was asked."""
+        self._busy: set[str] = set()
+        """Backends that are being asked, and jobs that are being withdrawn."""
         self._unsure: set[str] = set()
         """Jobs of which a submission may have gone through without leaving a handle."""
         self._withdraw: set[str] = set()
-        """Jobs that are to be cancelled as soon as it is sure that nothing was handed over."""
+        """Jobs that are to be cancelled or paused as soon as it is sure that nothing was handed over."""
         self._last_of_before = 0
         self._backends: dict[str, _Lane] = {}
         self._reasons: dict[str, str] = {}
@@ -99,16 +105,36 @@ class Dispatch:
                     pass
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
-        for uid in list(self._withdraw):
-            try:
-                await self._finish_withdrawal(uid)
-            except (TrainyardError, OSError) as e:
-                log.warning("a job can't be withdrawn yet", uid=uid, error=str(e))
+        """Look at everything once. Backends are asked side by side: one that hangs holds up its own jobs alone."""
+        tasks = [self._alone(group, uid, self._finish_withdrawal(uid)) for uid in self._withdraw - self._busy]
         lanes = await self._store.lanes()
         self._reasons = {lane: reason for lane, reason in self._reasons.items() if lane in lanes}
+        of_backend: dict[str, list[str]] = {}
         for lane in lanes:
-            name = lane.partition("/")[0]
-            known = self._backends.setdefault(name, _Lane())
+            of_backend.setdefault(lane.partition("/")[0], []).append(lane)
+        for name, its in of_backend.items():
+            if name not in self._busy:
+                tasks.append(self._alone(group, name, self._dispatch_backend(group, name, its)))
+        if tasks:
+            await asyncio.wait(tasks, timeout=_ROUND_SECONDS)
+
+    def _alone(self, group: asyncio.TaskGroup, name: str, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+        """Work that nobody begins again while it goes on; what fails in it is tried again in a later round."""
+
+        async def go() -> None:
+            try:
+                await work
+            except (TrainyardError, OSError) as e:
+                log.warning("dispatch failed and is tried again", of=name, error=str(e))
+            finally:
+                self._busy.discard(name)
+
+        self._busy.add(name)
+        return group.create_task(go())
+
+    async def _dispatch_backend(self, group: asyncio.TaskGroup, name: str, lanes: list[str]) -> None:
+        known = self._backends.setdefault(name, _Lane())
+        for lane in lanes:
             if known.retry_at <= self._clock.monotonic():
                 await self._dispatch_lane(group, lane, name, known)
 
@@ -133,14 +159,14 @@ class Dispatch:
         if room <= 0:
             return
         free = None if capacity.free is None else Counter(capacity.free)
-        self._released.clear()
         blocked = lane in self._reasons
         most = len(self._taken) + (1 if blocked else room)  # of a blocked lane only the head is of interest
-        waiting = await self._store.waiting(lane, self._clock.now(), most)
+        with self._noting_released() as released:
+            waiting = await self._store.waiting(lane, self._clock.now(), most)
         for record in waiting:
-            if record.job.uid in self._taken or record.job.uid in self._released:
+            if record.job.uid in self._taken or record.job.uid in released:
                 continue
-            spec = read_spec(record.spec)
+            spec = evolve(read_spec(record.spec), changes=tuple(for_run(entries(record.changes))))
             if free is not None:
                 lacking = _lacking(spec, free, known.in_flight)
                 if lacking is not None:
@@ -152,6 +178,16 @@ class Dispatch:
         self._reasons.pop(lane, None)
         if blocked:  # its head is gone: the others are looked at in the next round
             self.wake()
+
+    @contextmanager
+    def _noting_released(self) -> Iterator[set[str]]:
+        """Jobs that are settled while the store is asked who waits: its answer may be older than their handles."""
+        released: set[str] = set()
+        self._asking[id(released)] = released
+        try:
+            yield released
+        finally:
+            del self._asking[id(released)]
 
     def _take(
         self, group: asyncio.TaskGroup, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane
@@ -204,7 +240,7 @@ class Dispatch:
                 return found
             if spec.folder:
                 folder = JobFolder(self._settings.jobs_dir / job.job_id)
-                secrets = _for_run(await self._store.secrets(job.uid))
+                secrets = secrets_for_run(await self._store.secrets(job.uid))
                 await asyncio.to_thread(folder.make, spec_document(job, spec), job.attempt, secrets)
             return await backend.submit(job, job.attempt, spec)
 
@@ -222,9 +258,10 @@ class Dispatch:
             return
         self._unsure.discard(uid)
         self._watch.begin(evolve(record, job=job), handle)  # before the wish is read: a later one finds the watcher
-        if (await self._store.job_by_uid(uid)).wanted is Wish.CANCEL:
+        if (wanted := (await self._store.job_by_uid(uid)).wanted) is not Wish.RUN:
             with suppress(IllegalMove):  # it has ended already
-                await self._store.append(uid, [JobPhase(phase=Phase.STOPPING)])
+                phase = Phase.STOPPING if wanted is Wish.CANCEL else Phase.PAUSING
+                await self._store.append(uid, [JobPhase(phase=phase)])
             await self._watch.cancel(uid)
 
     def _doubtful(self, record: JobRecord) -> bool:
@@ -260,14 +297,15 @@ class Dispatch:
         return handle is None
 
     def withdraw_later(self, uid: str) -> None:
-        """A stored wish to cancel met a submission, or a backend that is away: end the job if no run comes of it."""
+        """A stored wish met a submission, or a backend that is away: it is granted if no run comes of that."""
         self._withdraw.add(uid)
         self.wake()
 
     def settle(self, uid: str) -> None:
         """The withdrawal of a job is over, one way or the other."""
         self._taken.discard(uid)
-        self._released.add(uid)
+        for released in self._asking.values():
+            released.add(uid)
 
     async def close_attempt(self, job: Job) -> None:
         """Leave nothing of an attempt that was prepared and never handed over."""
@@ -276,12 +314,14 @@ class Dispatch:
 
     async def _finish_withdrawal(self, uid: str) -> None:
         record = await self._store.job_by_uid(uid)
-        if record.job.ended or record.handle is not None:
+        paused = record.job.phase is Phase.PAUSED
+        if record.job.ended or record.handle is not None or paused or record.wanted is Wish.RUN:
             self._withdraw.discard(uid)
         elif await self.withdraw(record):
             try:
                 await self.close_attempt(record.job)
-                await self._store.append(uid, [JobCancelled()], urgent=True)
+                told = JobPaused() if record.wanted is Wish.PAUSE else JobCancelled()
+                await self._store.append(uid, [told], if_version=record.version, urgent=True)
                 self._withdraw.discard(uid)
             finally:
                 self.settle(uid)
@@ -321,12 +361,12 @@ def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str 
     for name, count in spec.needs.items():
         have = free[name] - in_flight[name]
         if count > have:
-            place = "GPU" if name == "gpu" else name.upper() + " job slot"
+            place = "GPU" if name == "gpu" else name.removeprefix("gpu:") if ":" in name else name.upper() + " job slot"
             return f"waits for {count} {place}{'s' if count > 1 else ''}, {max(have, 0)} free"
     return None
 
 
-def _for_run(secrets: dict[str, str]) -> dict[str, object]:
+def secrets_for_run(secrets: Mapping[str, str]) -> dict[str, Any]:
     """What a run is handed of a job's secrets (contract trainer.md, 6)."""
     prefix = "extra_parameters.env."
     return {

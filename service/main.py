@@ -65,6 +65,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         log.info("stopping", by=stop.by)
         parts.stopping = True
         parts.bus.close()
+        parts.preflights.close()
         await runner.cleanup()
         _say_going_on(parts, print_too=stop.by == "SIGINT")
     return _FATAL_EXIT if stop.fatal else 0

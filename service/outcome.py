@@ -1,9 +1,13 @@
 """What the end of a run means for its job (contract trainer.md, 4): pure."""
 
 from common.backend import RunEnded
-from common.event import Body, JobCancelled, JobFailed, JobSucceeded
+from common.event import Body, JobCancelled, JobFailed, JobPaused, JobSucceeded
 from common.exits import EXPLANATIONS, REASONS, Exit
 from common.job import Reason, Wish
+
+_GAVE_WAY = (Exit.STOPPED_SAVED, Exit.STOPPED_UNSAVED)
+#: What is tried again where `max_retries` allows: no fault of the job's own.
+RETRIED = frozenset({Reason.PREEMPTED, Reason.NODE_FAILURE, Reason.LOST, Reason.STALLED, Reason.KILLED})
 
 
 def outcome(ended: RunEnded, wanted: Wish, engine: str) -> Body:
@@ -12,6 +16,8 @@ def outcome(ended: RunEnded, wanted: Wish, engine: str) -> Body:
         return JobSucceeded(step=ended.step, final_uri=ended.final_uri)
     if wanted is Wish.CANCEL:
         return JobCancelled(step=ended.step)
+    if wanted is Wish.PAUSE and (ended.code in _GAVE_WAY or ended.signal is not None):
+        return JobPaused(step=ended.step)
     if ended.reason is Reason.CANCELLED_OUTSIDE:
         return JobCancelled(reason=ended.reason, step=ended.step)
     reason = ended.reason or _reason(ended, engine)

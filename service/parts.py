@@ -21,6 +21,7 @@ from service.bus import Bus
 from service.dispatch import Dispatch
 from service.metrics import Metrics
 from service.mirror import Mirror
+from service.preflight import Preflights
 from service.recovery import recover
 from service.store.base import Counts, Store, StoredEvent
 from service.store.sqlite import SqliteStore, open_store
@@ -58,6 +59,7 @@ class Parts:
     webhooks: WebhookWorker
     mirror: Mirror
     metrics: Metrics
+    preflights: Preflights
     cwd: Path = field(factory=Path.cwd)
     subscribers: int = 0
     stopping: bool = False
@@ -124,10 +126,12 @@ async def open_parts(settings: Settings, on_fatal: Callable[[], None]) -> AsyncI
             raise StartError(f"the default backend must be one of {known}; got {settings.backend!r} (--backend)")
         await registry.start(_START_SECONDS)
         mirror = Mirror(store, settings)
-        watch = Watch(store, registry, settings, metrics, mirror)
+        watch = Watch(store, registry, settings, clock, metrics, mirror)
         dispatch = Dispatch(store, registry, watch, settings, clock)
         webhooks = WebhookWorker(store, settings, clock)
-        parts = Parts(settings, clock, store, bus, registry, dispatch, watch, webhooks, mirror, metrics)
+        parts = Parts(
+            settings, clock, store, bus, registry, dispatch, watch, webhooks, mirror, metrics, Preflights(settings)
+        )
         publish.also, watch.freed = (webhooks.notify, dispatch.wake), dispatch.wake
         await recover(store, watch, dispatch)
         tasks = [
@@ -139,6 +143,7 @@ async def open_parts(settings: Settings, on_fatal: Callable[[], None]) -> AsyncI
         finally:
             parts.stopping = True
             bus.close()
+            parts.preflights.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

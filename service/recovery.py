@@ -3,7 +3,7 @@
 import structlog
 
 from common.errors import InvalidRequest
-from common.job import Wish
+from common.job import Phase, Wish
 from service.dispatch import Dispatch
 from service.store.base import JobRecord, Store
 from service.watch import Watch
@@ -22,9 +22,9 @@ async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
         for record in page:
             if record.handle is not None:
                 adopted += await _adopt(record, store, watch)
-                if record.wanted is Wish.CANCEL:
+                if record.wanted is not Wish.RUN:
                     watch.cancel_soon(record.job.uid)
-            elif record.wanted is Wish.CANCEL:
+            elif record.wanted is not Wish.RUN and record.job.phase is not Phase.PAUSED:
                 to_withdraw.add(record.job.uid)
     dispatch.begin(await store.last_accepted(), to_withdraw)
     if adopted:

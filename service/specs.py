@@ -9,7 +9,7 @@ from common.backend import JobSpec
 from common.json_text import to_text
 from schemas.values import FieldWarning
 
-_NAMES = tuple(field.name for field in fields(JobSpec) if field.name != "warnings")
+_NAMES = tuple(field.name for field in fields(JobSpec) if field.name not in ("warnings", "changes"))
 
 
 def write_spec(spec: JobSpec) -> str:

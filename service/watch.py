@@ -1,24 +1,40 @@
 """One task a live job: what the backend sees is appended and folded, and the end is told (DESIGN, 4)."""
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
 from attrs import define, evolve, field, fields
 
 from backends.registry import Registry
-from common.backend import BackendEvent, BaseTrainerBackend, Handle, RunAck, RunBegan, RunDetail, RunEnded
-from common.errors import BackendUnavailable, IllegalMove, TrainyardError
-from common.event import Body, JobRunning
+from common.backend import (
+    BackendEvent,
+    BaseTrainerBackend,
+    Change,
+    Command,
+    DumpStacks,
+    Handle,
+    JobSpec,
+    RunAck,
+    RunBegan,
+    RunDetail,
+    RunEnded,
+)
+from common.clock import Clock, new_id
+from common.errors import BackendUnavailable, Conflict, IllegalMove, TrainyardError, Unavailable
+from common.event import Body, JobRunning, JobStalled
+from common.exits import Exit
 from common.folder import JobFolder, Pair
-from common.job import Job, Status, Wish
+from common.job import Job, Reason, Status, Wish
 from common.settings import Settings
+from service.answers import tell_answer
 from service.masker import Masker
 from service.metrics import Metrics
 from service.mirror import Mirror
 from service.outcome import outcome
+from service.retries import once_more
+from service.revisions import Entry, entries, unanswered
 from service.specs import read_spec
 from service.store.base import Changes, JobRecord, Store
 
@@ -27,6 +43,8 @@ log = structlog.get_logger(__name__)
 _FIRST_RETRY = 0.5
 _LAST_RETRY = 30.0
 _CANCEL_SECONDS = 30.0
+_STALL_LOOK_SECONDS = 5.0
+_STACKS_SECONDS = 1.0
 
 
 @define
@@ -36,13 +54,21 @@ class _Watched:
     masker: Masker = field(factory=lambda: Masker(()))
     ask_first: bool = False
     task: "asyncio.Task[None] | None" = None
+    max_retries: int = 0
+    stall_seconds: float | None = None
+    heard: float = 0.0
+    """When the run last said something (monotonic)."""
+    stalled: bool = False
 
 
 class Watch:
     """The watchers of all live jobs. `freed` is called when a run is over and its resources are free."""
 
-    def __init__(self, store: Store, registry: Registry, settings: Settings, metrics: Metrics, mirror: Mirror) -> None:
+    def __init__(
+        self, store: Store, registry: Registry, settings: Settings, clock: Clock, metrics: Metrics, mirror: Mirror
+    ) -> None:
         self._store = store
+        self._clock = clock
         self._registry = registry
         self._settings = settings
         self._metrics = metrics
@@ -64,18 +90,54 @@ class Watch:
             return
         backend = self._registry.get(record.job.backend)
         backend.watch(handle, None)  # the call itself takes up devices; the task asks again, from the stored cursor
-        watched = self._live[record.job.uid] = _Watched(record.job, handle)
         spec = read_spec(record.spec)
+        watched = self._live[record.job.uid] = _watched(record.job, handle, spec, self._clock.monotonic())
         if spec.log is not None:
-            self._mirror.watch(record.job.uid, record.job.job_id, Path(spec.log))
+            self._mirror.watch(record.job.uid, record.job.job_id, spec.log)
         watched.task = asyncio.create_task(self._watch(watched, backend, spec.engine, spec.folder))
+        if watched.stall_seconds is not None:
+            self._spawn(self._look_for_stall(watched))
+        if waiting := unanswered(entries(record.changes)):
+            self._spawn(self.change(record.job.uid, waiting))
+
+    async def send(self, uid: str, command: Command) -> None:
+        """Pass a command to a live run. Raises `Conflict` when there is none, `Unavailable` when it isn't reached."""
+        if (watched := self._live.get(uid)) is None:
+            raise Conflict("the job's run is over")
+        backend = self._registry.get(watched.job.backend)
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await backend.send(watched.handle, command)
+        except (BackendUnavailable, TimeoutError) as e:
+            raise Unavailable(f"backend {backend.name!r} can't pass a command on: {e or 'it does not answer'}") from e
+
+    async def change(self, uid: str, waiting: Sequence[Entry]) -> None:
+        """Pass stored changes to the run; sent again until it answers, for its answer is what counts."""
+        wait = _FIRST_RETRY
+        for entry in waiting:
+            values = {k: v for k, v in entry["values"].items() if not k.startswith("resources.")}
+            if (minutes := entry["values"].get("resources.max_duration_minutes")) is not None:
+                values["deadline_minutes"] = minutes
+            while uid in self._live:
+                try:
+                    await self.send(uid, Change(id=entry["id"], values=values))
+                    break
+                except Unavailable as e:
+                    log.warning("a change waits for the backend", uid=uid, error=e.message)
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 2, _LAST_RETRY)
+                except Conflict:
+                    break
 
     async def cancel(self, uid: str) -> None:
         """Pass a stored wish to cancel on to the run; a backend that fails is asked again until the run is over."""
         if not await self._cancelled(uid):
-            task = asyncio.create_task(self._cancel_later(uid))
-            self._askers.add(task)
-            task.add_done_callback(self._askers.discard)
+            self._spawn(self._cancel_later(uid))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._askers.add(task)
+        task.add_done_callback(self._askers.discard)
 
     async def _cancelled(self, uid: str) -> bool:
         """Whether the backend took the wish, or nothing is left to end."""
@@ -138,18 +200,45 @@ class Watch:
 
     async def _ask_again(self, uid: str) -> None:
         """Pass on a wish that may have been missed."""
-        if (await self._store.job_by_uid(uid)).wanted is Wish.CANCEL:
+        if (await self._store.job_by_uid(uid)).wanted is not Wish.RUN:
             await self.cancel(uid)
+
+    async def _look_for_stall(self, watched: _Watched) -> None:
+        """End a run that says nothing for too long, its stacks written into the log first."""
+        assert watched.stall_seconds is not None
+        uid = watched.job.uid
+        structlog.contextvars.bind_contextvars(job_id=watched.job.job_id)
+        while uid in self._live:
+            silent = self._clock.monotonic() - watched.heard
+            if silent < watched.stall_seconds or watched.job.status is not Status.RUNNING:
+                await asyncio.sleep(max(min(watched.stall_seconds - silent, _STALL_LOOK_SECONDS), 0.05))
+                continue
+            log.warning("the run is stalled and is ended", seconds=round(silent))
+            step = (watched.job.progress or {}).get("step")
+            body = JobStalled(seconds=round(silent, 1), last_step=step if isinstance(step, int) else None)
+            try:
+                watched.job = await self._store.append(uid, [body], attempt=watched.handle.attempt, urgent=True)
+                watched.stalled = True
+                if "dump_stacks" in self._registry.get(watched.job.backend).capabilities:
+                    await self.send(uid, DumpStacks(id=new_id()))
+                    await asyncio.sleep(_STACKS_SECONDS)
+            except TrainyardError as e:
+                log.warning("the stall could not be told or looked into", error=e.message)
+            await self.cancel(uid)
+            return
 
     async def _take(self, watched: _Watched, event: BackendEvent, engine: str, folder: bool) -> bool:
         """Store one thing that was seen; True when it was the end."""
         what = event.what
+        watched.heard = self._clock.monotonic()
         match what:
             case RunDetail():
                 await self._store.set_detail(watched.job.uid, what.text)
                 return False
             case RunAck():
                 log.info("command answered", command=what.command_id, ok=what.ok, text=what.text)
+                answered = await tell_answer(self._store, watched.job.uid, watched.handle.attempt, what, event.cursor)
+                watched.job = answered or watched.job
                 return False
             case RunEnded():
                 await self._end(watched, what, engine, folder)
@@ -183,15 +272,32 @@ class Watch:
             path = self._settings.jobs_dir / watched.job.job_id
             await asyncio.to_thread(close_attempt, JobFolder(path), attempt)
         record = await self._store.job_by_uid(watched.job.uid)
+        if watched.stalled and ended.reason is None and ended.code != Exit.DONE:
+            ended = evolve(ended, reason=Reason.STALLED)
         body = masked(outcome(ended, record.wanted, engine), watched.masker)
-        bodies = [body] if record.job.status is Status.RUNNING or body.type != "job.succeeded" else [JobRunning(), body]
+        again = await self._once_more(watched, record, body)
+        bodies = [again[0] if again else body]
+        if record.job.status is Status.QUEUED and body.type == "job.succeeded":
+            bodies = [JobRunning(), body]
+        stored = again[1] if again else Changes(without_run=body.type == "job.paused")
         try:
-            await self._store.append(watched.job.uid, bodies, attempt=attempt, changes=Changes(), urgent=True)
+            await self._store.append(watched.job.uid, bodies, attempt=attempt, changes=stored, urgent=True)
         except IllegalMove as e:
             self._metrics.dropped.labels(body.type).inc()
             log.warning("end dropped", error=e.message)
             return
         log.info("job ended", type=body.type, message=body.message())
+
+    async def _once_more(self, watched: _Watched, record: JobRecord, end: Body) -> tuple[Body, Changes] | None:
+        first = self._settings.retry_seconds
+        return await once_more(self._store, self._clock, record, end, watched.max_retries, first)
+
+
+def _watched(job: Job, handle: Handle, spec: JobSpec, now: float) -> _Watched:
+    extra: Any = spec.request.get("extra_parameters") or {}
+    minutes = extra.get("stall_minutes")
+    stall = None if minutes is None else float(minutes) * 60
+    return _Watched(job, handle, max_retries=extra.get("max_retries") or 0, stall_seconds=stall, heard=now)
 
 
 def masked(body: Body, masker: Masker) -> Body:

@@ -27,10 +27,7 @@ def _of_job(action: str) -> Callable[[web.Request], Awaitable[web.StreamResponse
 
 
 ROUTES = (
-    *(
-        web.post(f"/train/{{job_id}}/{action}", _of_job(action))
-        for action in ("resume", "pause", "clone", "checkpoint")
-    ),
+    web.post("/train/{job_id}/clone", _of_job("clone")),
     web.get("/usage", _absent("usage is not in this version")),
     web.route("*", "/webhooks", _absent("endpoints beyond a job's own hooks are not in this version")),
     web.route("*", "/webhooks/{rest:.*}", _absent("endpoints beyond a job's own hooks are not in this version")),

@@ -6,9 +6,10 @@ from typing import Any
 
 from attrs import frozen
 
-from common.backend import JobSpec
+from common.backend import BaseTrainerBackend, JobSpec
 from common.errors import InvalidRequest
 from schemas.converter import Structured, structure
+from schemas.engine_options import options_with
 from schemas.fields import shape_of
 from schemas.paths import absolute_paths
 from schemas.secrets import seal
@@ -22,6 +23,16 @@ _FLUX = (
     "POST /train takes the document that the README's quick start shows"
 )
 PREFIX = "extra_parameters"
+
+
+@frozen(kw_only=True)
+class Checked:
+    """A valid document: who runs it, and how."""
+
+    request: TrainRequest
+    backend: BaseTrainerBackend
+    spec: JobSpec
+    warnings: tuple[FieldWarning, ...]
 
 
 @frozen(kw_only=True)
@@ -43,8 +54,25 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
     if "output_name" in posted and "job_id" not in posted:
         raise InvalidRequest([FieldError("$", _FLUX)], _FLUX)
     document = absolute_paths(posted, parts.cwd, exists=os.path.exists)
-    read = structure(document, TrainRequest, strict=strict)
-    named = posted.get("backend")
+    checked = check(parts, document, strict=strict)
+    sealed = seal(document, options=keys_of(checked.backend, document))
+    return Accepted(
+        request=checked.request,
+        backend=checked.backend.name,
+        spec=checked.spec,
+        document=sealed.document,
+        secrets=sealed.values,
+        warnings=checked.warnings,
+    )
+
+
+def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, masked: bool = False) -> Checked:
+    """Read a whole document and ask its backend; `masked`: it is one of our own, whose secrets are masks.
+
+    Raises `InvalidRequest` with everything that is wrong, `UnknownBackend`.
+    """
+    read = structure(document, TrainRequest, strict=strict, masked=masked)
+    named = document.get("backend")
     name = named if isinstance(named, str) else parts.settings.backend
     request = read.value
     try:
@@ -54,7 +82,8 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
             raise
         more = () if any(error.path == "backend" for error in read.errors) else e.errors
         raise _invalid([*read.errors, *more]) from e
-    options: Structured[Any] = structure(_options(document), backend.Options, strict=strict, prefix=PREFIX)
+    keys = keys_of(backend, document)
+    options: Structured[Any] = structure(_options(document), keys, strict=strict, masked=masked, prefix=PREFIX)
     errors = [*read.errors, *options.errors]
     if request is not None and not options.errors:
         try:
@@ -65,15 +94,17 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
         raise _invalid(errors)
     assert request is not None
     spec = backend.build_job_spec(request)
-    sealed = seal(document, options=backend.Options)
-    return Accepted(
+    return Checked(
         request=request,
-        backend=name,
+        backend=backend,
         spec=spec,
-        document=sealed.document,
-        secrets=sealed.values,
         warnings=(*read.warnings, *options.warnings, *spec.warnings),
     )
+
+
+def keys_of(backend: BaseTrainerBackend, document: Mapping[str, Any]) -> type[Any]:
+    """The keys of `extra_parameters` that a document's backend and engine have."""
+    return options_with(backend.Options, _extra(document).get("engine"))
 
 
 def _invalid(errors: Sequence[FieldError]) -> InvalidRequest:
@@ -82,8 +113,12 @@ def _invalid(errors: Sequence[FieldError]) -> InvalidRequest:
     return InvalidRequest(once, f"{len(once)} fields are wrong" if len(once) > 1 else None)
 
 
+def _extra(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = document.get(PREFIX)
+    return given if isinstance(given, dict) else {}
+
+
 def _options(document: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of `extra_parameters` that no common field takes; they are read also where something else is wrong."""
-    given = document.get(PREFIX)
     known = shape_of(ExtraParameters).fields
-    return {name: value for name, value in given.items() if name not in known} if isinstance(given, dict) else {}
+    return {name: value for name, value in _extra(document).items() if name not in known}

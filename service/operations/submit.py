@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 
 import structlog
 
@@ -11,7 +10,7 @@ from common.errors import Conflict, NotFound, RateLimited, StorageFull
 from common.event import LIFECYCLE
 from common.job import Status
 from common.json_text import to_text
-from common.storage import checkpoint_owner
+from common.storage import checkpoint_owner, local_path
 from schemas.train import TrainRequest
 from service.operations.accept import Accepted
 from service.parts import Parts
@@ -92,6 +91,6 @@ async def _known(parts: Parts, job_id: str) -> bool:
 
 
 def _foreign(accepted: Accepted) -> str | None:
-    """A checkpoint under the output folder, whose job can't be this new one."""
-    assert accepted.spec.output is not None
-    return checkpoint_owner(Path(accepted.spec.output))
+    """A checkpoint under a local output folder, whose job can't be this new one; in a bucket the run looks for one."""
+    folder = local_path(accepted.spec.output or "")
+    return None if folder is None else checkpoint_owner(folder)

@@ -66,12 +66,19 @@ class JobRecord:
 
 @frozen(kw_only=True)
 class Changes:
-    """What an append changes in the row beside the fold; None leaves a column as it is."""
+    """What an append changes in the row beside the fold; None leaves a column as it is. Texts are JSON."""
 
     wanted: Wish | None = None
     handle: Handle | None = None
     not_before: float | None = None
     detail: str | None = None
+    lane: str | None = None
+    spec: str | None = None
+    changes: str | None = None
+    #: Added to the job's secrets, by path.
+    secrets: Mapping[str, str] = field(factory=dict)
+    #: The run of this attempt is over, and another attempt has not begun.
+    without_run: bool = False
 
 
 @frozen(slots=True)
@@ -218,6 +225,10 @@ class Store(ABC):
     @abstractmethod
     async def cursor(self, uid: str, attempt: int) -> Cursor | None:
         """How far the attempt's source was read."""
+
+    @abstractmethod
+    async def retries(self, uid: str) -> int:
+        """How often the job was tried again since it was last queued."""
 
     @abstractmethod
     async def secrets(self, uid: str) -> dict[str, str]:

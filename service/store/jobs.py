@@ -30,12 +30,11 @@ class Appending:
     """Everything that an append needs beside the connection."""
 
     clock: Clock
+    box: SecretBox
     event_bytes: int
 
 
-def add(
-    connection: sqlite3.Connection, out: list[StoredEvent], new: NewJob, box: SecretBox, how: Appending
-) -> JobRecord | str:
+def add(connection: sqlite3.Connection, out: list[StoredEvent], new: NewJob, how: Appending) -> JobRecord | str:
     """Insert the job with its first event; gives its record, or the uid of the same job accepted before."""
     same = connection.execute(SQL["same_name"], (new.job_id,)).fetchone()
     if same is not None:
@@ -53,7 +52,7 @@ def add(
     if new.labels:
         connection.executemany(SQL["insert_label"], [(new.uid, k, v) for k, v in new.labels.items()])
     if new.secrets:
-        connection.execute(SQL["insert_secrets"], (new.uid, box.seal(new.uid, new.secrets)))
+        connection.execute(SQL["insert_secrets"], (new.uid, how.box.seal(new.uid, new.secrets)))
     return JobRecord(
         job=job,
         seq=seq,
@@ -125,13 +124,29 @@ def append(
         (
             *(job.backend, job.backend_job_id, job.status, job.phase, job.reason, job.attempt),
             *(_json(job.progress), job.started_at, job.ended_at, job.last_event_id, job.last_sequence, last_time),
-            *(changes.wanted, before.attempt != job.attempt, _handle_text(changes.handle)),
+            *(changes.wanted, before.attempt != job.attempt or changes.without_run, _handle_text(changes.handle)),
             changes.not_before if changes.not_before is not None else None if moved else not_before,
             changes.detail or _explanation(bodies) or (None if moved else detail),
             uid,
         ),
     )
+    _rewrite(connection, before, job, changes)
+    if changes.secrets:
+        sealed = connection.execute(SQL["secrets"], (uid,)).fetchone()
+        known = how.box.open(uid, sealed[0]) if sealed else {}
+        connection.execute(SQL["replace_secrets"], (uid, how.box.seal(uid, {**known, **changes.secrets})))
     return job
+
+
+def _rewrite(connection: sqlite3.Connection, before: Job, job: Job, changes: Changes) -> None:
+    """Write what only a resume or a change of the document alters."""
+    texts = (changes.lane, changes.spec, changes.changes)
+    if texts == (None, None, None) and (before.priority, before.labels) == (job.priority, job.labels):
+        return
+    connection.execute(SQL["rewrite_job"], (job.priority, to_text(job.labels), *texts, job.uid))
+    if before.labels != job.labels:
+        connection.execute(SQL["forget_labels"], (job.uid,))
+        connection.executemany(SQL["insert_label"], [(job.uid, k, v) for k, v in job.labels.items()])
 
 
 def _event(

@@ -23,12 +23,31 @@ SELECT uid, job_id, backend, priority, labels, backend_job_id, status, phase, re
 FROM jobs WHERE uid = ?
 
 -- name: update_job
--- Write a fold back; a wish or handle given as NULL stays as it is, and a new attempt has no handle.
+-- Write a fold back; what is given as NULL from `wanted` on stays as it is, and a new attempt has no handle.
 UPDATE jobs SET backend = ?, backend_job_id = ?, status = ?, phase = ?, reason = ?, attempt = ?, progress = ?,
        started_at = ?, ended_at = ?, last_event_id = ?, last_sequence = ?, last_time = ?, version = version + 1,
        wanted = COALESCE(?, wanted), handle = CASE WHEN ? THEN NULL ELSE COALESCE(?, handle) END,
        not_before = ?, detail = ?
 WHERE uid = ?
+
+-- name: rewrite_job
+-- What a resume or a change of the job's own document writes anew; NULL stays as it is.
+UPDATE jobs SET priority = ?, labels = ?, lane = COALESCE(?, lane), spec = COALESCE(?, spec),
+       changes = COALESCE(?, changes)
+WHERE uid = ?
+
+-- name: forget_labels
+-- Make room for other labels.
+DELETE FROM labels WHERE job_uid = ?
+
+-- name: replace_secrets
+-- The sealed secrets of a job, in place of what it had.
+INSERT INTO secrets (job_uid, sealed) VALUES (?, ?) ON CONFLICT (job_uid) DO UPDATE SET sealed = excluded.sealed
+
+-- name: retries
+-- The beginnings of a job's attempts, newest first.
+SELECT type FROM events INDEXED BY events_beginning
+WHERE job_uid = ? AND type IN ('job.queued', 'job.retrying') ORDER BY id DESC
 
 -- name: set_detail
 -- The one column that changes without an event.

@@ -95,7 +95,6 @@ class SqliteStore(Store):
         path: Path,
         writer: Writer,
         readers: Sequence[aiosqlite.Connection],
-        box: SecretBox,
         how: Appending,
     ) -> None:
         self._path = path
@@ -104,7 +103,6 @@ class SqliteStore(Store):
         self._readers: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         for reader in readers:
             self._readers.put_nowait(reader)
-        self._box = box
         self._how = how
 
     @property
@@ -119,7 +117,7 @@ class SqliteStore(Store):
 
     async def add_job(self, new: NewJob) -> tuple[JobRecord, bool]:
         record: JobRecord | str = await self._writer.do(
-            lambda connection, out: jobs.add(connection, out, new, self._box, self._how), urgent=True
+            lambda connection, out: jobs.add(connection, out, new, self._how), urgent=True
         )
         return (await self.job_by_uid(record), False) if isinstance(record, str) else (record, True)
 
@@ -192,9 +190,13 @@ class SqliteStore(Store):
     async def waiting(self, lane: str, now: float, limit: int) -> list[JobRecord]:
         return [jobs.record(row) for row in await self._read(jobs.SQL["waiting"], (lane, now, limit))]
 
+    async def retries(self, uid: str) -> int:
+        kinds = [row[0] for row in await self._read(jobs.SQL["retries"], (uid,))]
+        return kinds.index("job.queued")
+
     async def secrets(self, uid: str) -> dict[str, str]:
         rows = await self._read(jobs.SQL["secrets"], (uid,))
-        return self._box.open(uid, rows[0][0]) if rows else {}
+        return self._how.box.open(uid, rows[0][0]) if rows else {}
 
     # Events
 
@@ -288,4 +290,4 @@ async def open_store(
         readers.append(reader)
     writer = Writer(lambda: connect(path), publish, writer_queue, on_fatal)
     writer.start()
-    return SqliteStore(path, writer, readers, box, Appending(clock=clock, event_bytes=event_bytes))
+    return SqliteStore(path, writer, readers, Appending(clock=clock, box=box, event_bytes=event_bytes))

@@ -6,11 +6,13 @@ from aiohttp import web
 
 from common.job import Status
 from service.api.bodies import answer, answer_text, in_thread_if_large, read_json
+from service.api.connected import while_connected
 from service.api.query import flag, integer, read_cursor, refused, write_cursor
 from service.documents import job_document, job_text
 from service.keys import PARTS
 from service.operations.accept import Accepted, accept
 from service.operations.cancel import cancel
+from service.operations.examine import examine
 from service.operations.submit import submit
 from service.specs import shown_spec
 from service.store.base import EVERYTHING, Filters, JobRecord
@@ -33,12 +35,16 @@ async def post_train(request: web.Request) -> web.Response:
 
 
 async def post_validate(request: web.Request) -> web.Response:
-    """`POST /train/validate`: what `POST /train` would say, and nothing is stored."""
-    if flag(request, "deep"):
-        raise refused("deep", "deep validation is not in this version; leave it out")
+    """`POST /train/validate`: what `POST /train` would say; `deep` looks at data and model too. Nothing is stored."""
+    deep = flag(request, "deep")
     accepted = await _accepted(request)
-    warnings = [warning.to_json() for warning in accepted.warnings]
-    return answer({"ok": True, "warnings": warnings, "job_spec": shown_spec(accepted.spec)})
+    warnings = list(accepted.warnings)
+    found: dict[str, object] = {}
+    if deep:
+        found, more = await while_connected(request, examine(request.app[PARTS], accepted))
+        warnings += more
+    shown = {"ok": True, "warnings": [w.to_json() for w in warnings], "job_spec": shown_spec(accepted.spec)}
+    return answer(shown | found)
 
 
 async def _accepted(request: web.Request) -> Accepted:

@@ -1,16 +1,12 @@
 """What a job reported: metrics and checkpoints."""
 
-import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from common.storage import local_path
 from service.api.bodies import answer
 from service.api.query import integer
+from service.checkpoints import kept
 from service.documents import metric
 from service.keys import PARTS
 
@@ -36,35 +32,7 @@ async def checkpoints(request: web.Request) -> web.Response:
     """`GET /train/{id}/checkpoints`: those that still exist."""
     store = request.app[PARTS].store
     record = await store.job(request.match_info["job_id"])
-    events = [json.loads(text) for text in await store.checkpoints(record.job.uid)]
-    newest = {event["data"]["uri"]: _checkpoint(event) for event in events}
-    kept = await asyncio.to_thread(_existing, list(newest.values()))
-    return answer({"checkpoints": kept})
-
-
-def _checkpoint(event: Mapping[str, Any]) -> dict[str, Any]:
-    data = event["data"]
-    return {
-        "step": data["step"],
-        "uri": data["uri"],
-        "created_at": event["time"],
-        "bytes": data.get("bytes"),
-        "attempt": event["attempt"],
-        "kind": data.get("kind", "step"),
-    }
-
-
-def _existing(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without the local ones that were deleted since."""
-    return [entry for entry in found if _exists(local_path(entry["uri"]))]
-
-
-def _exists(checkpoint: Path | None) -> bool:
-    """Whether it may still be there: what the service can't look at is listed."""
-    try:
-        return checkpoint is None or (checkpoint / "checkpoint.json").exists()
-    except OSError:
-        return True
+    return answer({"checkpoints": await kept(store, record.job.uid)})
 
 
 ROUTES = (

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from common.backend import BaseTrainerBackend, Capacity
 from common.errors import BackendUnavailable, TrainyardError
+from schemas.engine_options import options_with
 from schemas.json_schema import json_schema
 from service.api.bodies import answer
 from service.keys import PARTS
@@ -34,7 +35,7 @@ async def _entry(parts: Parts, backend: BaseTrainerBackend) -> dict[str, Any]:
         reason=reason,
         capabilities=sorted(backend.capabilities),
         capacity={"total": dict(capacity.total), "free": capacity.free, "devices": list(capacity.devices)},
-        options_schema=json_schema(backend.Options),
+        options_schema=json_schema(options_with(backend.Options)),
     )
 
 

@@ -185,3 +185,24 @@ async def test_secrets_made_for_a_submission_that_never_went_through_are_gone_af
     await client.post("/train/a/cancel")
     assert (await ended(client, "a"))[0]["status"] == "cancelled"
     assert not handed_over.exists()
+
+
+async def test_a_backend_that_hangs_holds_up_no_job_of_another(opened, settings, document, monkeypatch):
+    parts = await opened()
+    hangs = asyncio.Event()
+
+    async def never() -> Capacity:
+        await hangs.wait()
+        return Capacity()
+
+    backend = parts.registry.get("local")
+    monkeypatch.setattr(backend, "capacity", never)
+    monkeypatch.setattr(backend, "validate_request", lambda request: [])
+    async with TestClient(TestServer(make_app(parts))) as client:
+        await client.post("/train", json=document("stuck") | {"backend": "local"})
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(3):
+            await client.post("/train", json=document("free"))
+            (free,) = await ended(client, "free")
+    assert free["status"] == "succeeded"
+    hangs.set()

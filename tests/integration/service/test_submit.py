@@ -30,7 +30,8 @@ async def test_the_usage_guides_document_on_local_names_exactly_what_is_lacking(
     problem = await answer.json()
     assert answer.status == 400
     paths = {error["path"] for error in problem["errors"]}
-    assert {"datasets[0].source", "artifacts.log_uri", "artifacts.output_uri", "resources.gpus"} <= paths
+    assert {"resources.gpus", "resources.gpu_type"} <= paths
+    assert all(path.startswith("resources.") for path in paths)
     assert all(error["message"] for error in problem["errors"])
 
 
@@ -73,6 +74,15 @@ async def test_every_error_of_a_document_is_told_at_once(client, document):
         *("datasets[0].format", "artifacts.log_uri"),
     }
     assert problem["error"]["param"] == problem["errors"][0]["path"]
+
+
+async def test_the_engines_keys_are_read_beside_the_backends_on_every_backend(client, document):
+    problem = await (await client.post("/train", json=document("a", processes=0, steps="many"))).json()
+    assert {e["path"] for e in problem["errors"]} == {"extra_parameters.processes", "extra_parameters.steps"}
+    job = await (await client.post("/train", json=document("a", procesess=2))).json()
+    assert "did you mean 'processes'" in job["warnings"][0]["message"]
+    rows = (await (await client.get("/backends")).json())["backends"]
+    assert all("processes" in row["options_schema"]["properties"] for row in rows)
 
 
 async def test_errors_of_the_backends_own_options_come_with_the_others(client, document):
@@ -174,7 +184,7 @@ async def test_validate_says_the_same_and_stores_nothing(client, document):
     assert (await client.get("/train/a")).status == 404
     assert (await client.post("/train/validate", json={})).status == 400
     deep = await client.post("/train/validate?deep=true", json=document("a"))
-    assert (deep.status, "not in this version" in await deep.text()) == (400, True)
+    assert (deep.status, "trains nothing that could be examined" in await deep.text()) == (400, True)
 
 
 async def test_relative_paths_are_stored_absolute(client, document, parts):

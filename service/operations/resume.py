@@ -1,0 +1,97 @@
+"""Set an ended or paused job going again, from its newest checkpoint, as it was or with other parameters."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from common.clock import new_id
+from common.errors import Conflict, InvalidRequest
+from common.event import JobQueued
+from common.job import Phase, Status, Wish
+from common.json_text import to_text
+from schemas.fields import shape_of
+from schemas.resume import ResumeRequest
+from schemas.secrets import seal
+from schemas.trail import nearest
+from schemas.train import Resources, TuningParameters
+from schemas.values import MASK, FieldError
+from service.checkpoints import newest_step
+from service.operations.accept import Checked, check
+from service.parts import Parts
+from service.revisions import document_of, entries, flat, put
+from service.specs import write_spec
+from service.store.base import Changes, JobRecord, Scope
+
+_PARTS = {"tuning_parameters": TuningParameters, "resources": Resources}
+
+
+async def resume(parts: Parts, job_id: str, scope: Scope, wanted: ResumeRequest) -> JobRecord:
+    """The job, queued again. Raises `NotFound`, `InvalidRequest`, and `Conflict` for a job that can't be resumed."""
+    record = await parts.store.job(job_id, scope)
+    _may_resume(record)
+    values = _values(wanted)
+    if errors := list(_unknown(values)):
+        raise InvalidRequest(errors)
+    step = await newest_step(parts.store, record.job.uid)
+    changes = entries(record.changes)
+    if values:
+        changes.append({"id": new_id(), "step": step or 0, "values": values, "resume": True})
+    document = put(document_of(record.document, changes), {"backend": wanted.backend or record.job.backend})
+    secrets = {path: secret.reveal() for path, secret in wanted.secrets.items()}
+    checked = await asyncio.to_thread(_check, parts, document, secrets)
+    stored = Changes(
+        wanted=Wish.RUN,
+        lane=f"{checked.backend.name}/{checked.spec.lane}",
+        spec=write_spec(checked.spec),
+        changes=to_text(changes),
+        secrets=secrets,
+    )
+    body = JobQueued(resumed_from=step, changes=values or None)
+    job = await parts.store.append(record.job.uid, [body], changes=stored, if_version=record.version, urgent=True)
+    return evolve(record, job=job, wanted=Wish.RUN, handle=None, lane=stored.lane or "", spec=stored.spec or "")
+
+
+def _may_resume(record: JobRecord) -> None:
+    job = record.job
+    if job.status in (Status.FAILED, Status.CANCELLED) or job.phase is Phase.PAUSED:
+        return
+    if job.status is Status.SUCCEEDED:
+        raise Conflict(f"job {job.job_id!r} has succeeded; to train on, clone it under a new job_id")
+    state = f"{job.status} ({job.phase})"
+    raise Conflict(f"job {job.job_id!r} is {state}; only a failed, cancelled or paused job can be resumed")
+
+
+def _values(wanted: ResumeRequest) -> dict[str, Any]:
+    patch = {"tuning_parameters": wanted.tuning_parameters, "resources": wanted.resources}
+    return ({"backend": wanted.backend} if wanted.backend else {}) | flat({k: v for k, v in patch.items() if v})
+
+
+def _unknown(values: Mapping[str, Any]) -> Iterator[FieldError]:
+    """A resume is short and sent on purpose: what nobody knows is an error there."""
+    for path in values:
+        part, _, name = path.partition(".")
+        if part in _PARTS and name not in (known := shape_of(_PARTS[part]).fields):
+            near = nearest(name, known)
+            yield FieldError(path, "is unknown" + (f"; did you mean {near!r}?" if near else ""))
+
+
+def _check(parts: Parts, document: dict[str, Any], secrets: Mapping[str, str]) -> Checked:
+    """The document that the next run is built from, with masks where secrets are."""
+    sealed = seal(_with_secrets(document, secrets))
+    if strange := [path for path in secrets if sealed.values.get(path) != secrets[path]]:
+        message = "is no secret field of this job's document, as base_model.huggingface_token is"
+        raise InvalidRequest([FieldError(f"secrets.{path}", message) for path in strange])
+    return check(parts, sealed.document, masked=True)
+
+
+def _with_secrets(document: dict[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+    if masked := [path for path, value in secrets.items() if MASK in value]:
+        raise InvalidRequest([FieldError(f"secrets.{path}", "is the mask of a secret, not one") for path in masked])
+    for path, value in secrets.items():
+        try:
+            document = put(document, {path: value})
+        except (KeyError, AttributeError) as e:
+            raise InvalidRequest([FieldError(f"secrets.{path}", "names no place in this job's document")]) from e
+    return document

@@ -1,0 +1,126 @@
+"""What resumes and changes made of a job's document, as kept in the row's `changes` (contract train.md, "Frozen").
+
+An entry is `{"id", "step", "values"}`: `values` by dotted path, `step` the one that they hold from, None while the run
+has not answered. An entry with `"resume": true` was given with a resume: its values are part of the document that the
+next run is built from. Every other one is handed to runs beside the document, and holds from its step on.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Entry = dict[str, Any]
+_PART = re.compile(r"[^.\[\]]+")
+
+
+def entries(text: str) -> list[Entry]:
+    """The stored list."""
+    found: list[Entry] = json.loads(text)
+    return found
+
+
+def flat(patch: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a merge patch (RFC 7386) by dotted path; null takes a value away."""
+    found: dict[str, Any] = {}
+    for key, value in patch.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def put(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a document with these values in their places; `KeyError` for a place in a list that is not there."""
+    changed = copy.deepcopy(dict(document))
+    for path, value in values.items():
+        *parents, name = _PART.findall(path)
+        place: Any = changed
+        for parent in parents:
+            place = _inner(place, parent, path)
+        _set(place, name, value, path)
+    return changed
+
+
+def _inner(place: Any, part: str, path: str) -> Any:
+    if isinstance(place, list):
+        return _item(place, part, path)
+    if not isinstance(place.get(part), dict | list):
+        place[part] = {}
+    return place[part]
+
+
+def _item(place: list[Any], part: str, path: str) -> Any:
+    if not part.isdecimal() or int(part) >= len(place):
+        raise KeyError(path)
+    return place[int(part)]
+
+
+def _set(place: Any, name: str, value: Any, path: str) -> None:
+    if isinstance(place, list):
+        _item(place, name, path)
+        place[int(name)] = value
+    else:
+        place[name] = value
+
+
+def document_of(original: str, changes: Sequence[Entry]) -> dict[str, Any]:
+    """The document that the next run is built from: what resumes gave, and limits that hold for a whole attempt."""
+    document: dict[str, Any] = json.loads(original)
+    for entry in changes:
+        kept = {k: v for k, v in entry["values"].items() if entry.get("resume") or k.startswith("resources.")}
+        document = put(document, kept)
+    return document
+
+
+def for_run(changes: Sequence[Entry]) -> list[Entry]:
+    """What a run repeats at the same steps: no value that a later resume gave anew."""
+    return list(_repeated(changes))
+
+
+def _repeated(changes: Sequence[Entry]) -> Iterator[Entry]:
+    for n, entry in enumerate(changes):
+        if entry.get("resume"):
+            continue
+        given_anew = {path for later in changes[n + 1 :] if later.get("resume") for path in later["values"]}
+        values = {
+            path: value
+            for path, value in entry["values"].items()
+            if path.startswith("tuning_parameters.") and path not in given_anew
+        }
+        if values:
+            yield {"step": entry["step"] or 0, "values": values}
+
+
+def settled(changes: Sequence[Entry], command_id: str, step: int | None) -> list[Entry]:
+    """The list after the run took a change at `step`, or (None) refused it."""
+    found = []
+    for entry in changes:
+        if entry["id"] != command_id:
+            found.append(entry)
+        elif step is not None:
+            found.append({**entry, "step": step})
+    return found
+
+
+def value_at(request: Mapping[str, Any], changes: Sequence[Entry], path: str) -> Any:
+    """The value that holds now: the newest that was taken, else the resolved request's."""
+    for entry in reversed(changes):
+        if entry["step"] is not None and path in entry["values"]:
+            return entry["values"][path]
+    place: Any = request
+    for part in path.split("."):
+        place = place.get(part) if isinstance(place, Mapping) else None
+    return place
+
+
+def unanswered(changes: Sequence[Entry]) -> list[Entry]:
+    """What no run has taken yet."""
+    return [entry for entry in changes if entry["step"] is None]
+
+
+def answered_by_end(changes: Sequence[Entry], step: int) -> list[Entry]:
+    """The list for the attempt that goes on from `step`: what was still unanswered holds from there."""
+    return [entry if entry["step"] is not None else {**entry, "step": step} for entry in changes]
