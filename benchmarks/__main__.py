@@ -1,14 +1,29 @@
-"""What can be measured in a few minutes: `python -m benchmarks` (the large database: `python -m benchmarks.scale`)."""
+"""What can be measured in half an hour: `python -m benchmarks [--only service|training]`.
 
-from benchmarks import latency, post, sse
+Apart from that: the large database, `python -m benchmarks.scale`; a GPU, `python -m benchmarks.gpu_text`.
+"""
+
+import argparse
+
+from benchmarks import latency, post, sse, training, training_report, training_start
+
+PARTS = ("service", "training")
 
 
-def main() -> None:
+def main(parts: list[str]) -> None:
     """One after the other: what is compared must not run beside something else."""
-    post.main()
-    sse.main()
-    latency.main()
+    if "service" in parts:
+        post.main()
+        sse.main()
+        latency.main()
+    if "training" in parts:
+        training.main(rounds=3)
+        training_start.main()
+        training_report.main()
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=PARTS)
+    only = parser.parse_args().only
+    main([only] if only else list(PARTS))

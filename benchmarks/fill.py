@@ -35,8 +35,7 @@ def fill(data_dir: Path, *, finished: int, queued: int = 0, events: int = 4) -> 
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / "trainyard.db"
     migrate(path)
-    box = SecretBox(load_key(data_dir, None))
-    how = jobs.Appending(clock=Clock(), event_bytes=65536)
+    how = jobs.Appending(clock=Clock(), box=SecretBox(load_key(data_dir, None)), event_bytes=65536)
     steps = max(events - 4, 0)
     ran: list[Body] = [JobSubmitted(backend="simulated", backend_job_id="sim-1"), JobRunning()]
     ran += [progress(step, steps) for step in range(1, steps + 1)]
@@ -50,7 +49,7 @@ def fill(data_dir: Path, *, finished: int, queued: int = 0, events: int = 4) -> 
             with _transaction(connection):
                 for number in range(first, min(first + _A_TRANSACTION, finished + queued)):
                     new = _job(template, number)
-                    jobs.add(connection, [], new, box, how)
+                    jobs.add(connection, [], new, how)
                     if number < finished:
                         _append(connection, new.uid, ran, how)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

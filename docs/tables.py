@@ -14,7 +14,7 @@ from schemas.values import Secret
 
 DOCS = Path(__file__).resolve().parent
 _BLOCK = re.compile(r"(?s)(<!-- (\w+): made by `python docs/tables\.py` -->\n).*?(<!-- end -->)")
-_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def events() -> str:

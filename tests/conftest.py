@@ -1,6 +1,7 @@
 """What many tests need: the usage guide's document, the service in this process, and the service as a process."""
 
 import copy
+import functools
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from common.settings import Settings
 from service.app import make_app
 from service.parts import Parts, open_parts
+from tests.s3 import S3, moto_server
 from tests.server import Server
+from tests.tiny import make_tiny
 
 DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
@@ -70,6 +73,7 @@ def settings(tmp_path: Path) -> Settings:
         stop_seconds=2.0,
         mirror_seconds=0.1,
         webhook_first_retry_seconds=0.05,
+        retry_seconds=0.1,
     )
 
 
@@ -107,3 +111,28 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made = Server(tmp_path / "data")
     yield made
     made.end()
+
+
+@pytest.fixture(scope="session")
+def _moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with moto_server(tmp_path_factory.mktemp("moto")) as found:
+        yield found
+
+
+@pytest.fixture
+def s3(_moto: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """An S3 of our own, empty, to which this process's environment leads."""
+    for key in _moto.objects():
+        _moto.client.delete_object(Bucket=_moto.bucket, Key=key)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in _moto.environ.items():
+        monkeypatch.setenv(name, value)
+    return _moto
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of a kind, made once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return functools.cache(lambda kind: make_tiny(kind, folder / kind))

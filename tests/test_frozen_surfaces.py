@@ -17,6 +17,10 @@ POST /train/validate
 GET /train/{job_id}
 DELETE /train/{job_id}
 POST /train/{job_id}/cancel
+POST /train/{job_id}/resume
+POST /train/{job_id}/pause
+PATCH /train/{job_id}
+POST /train/{job_id}/checkpoint
 GET /train/{job_id}/events
 GET /train/{job_id}/logs
 GET /train/{job_id}/metrics
@@ -28,10 +32,7 @@ GET /readyz
 GET /metrics
 """
 ANSWERED_404_IN_WORDS = """
-POST /train/{job_id}/resume
-POST /train/{job_id}/pause
 POST /train/{job_id}/clone
-POST /train/{job_id}/checkpoint
 GET /usage
 * /webhooks
 * /webhooks/{rest:.*}
@@ -52,10 +53,12 @@ STATUSES = "queued running succeeded failed cancelled"
 PHASES = """waiting downloading validating preparing caching training evaluating uploading pausing paused stopping"""
 REASONS = """config data model credentials out_of_memory nan_loss disk_full exit_code killed preempted node_failure
 backend_unavailable time_limit cost_limit stalled lost rejected cancelled cancelled_outside internal"""
-SETTINGS = """HOST PORT DATA_DIR JOBS_DIR BACKEND TOKEN SECRET_KEY LOG_FORMAT LOG_LEVEL LOCAL_CPU_JOBS LOCAL_DEVICES
-GRACE_SECONDS LOST_SECONDS POLL_SECONDS BACKEND_DOWN_SECONDS SUBMIT_CONCURRENCY MAX_BODY_BYTES MAX_EVENT_BYTES
-MAX_LOG_LINE_BYTES MAX_TRAIN_LOG_BYTES MAX_QUEUED_JOBS MAX_SUBSCRIBERS MIN_FREE_BYTES WRITER_QUEUE RING_BYTES
-PING_SECONDS STOP_SECONDS MIRROR_SECONDS WEBHOOK_TIMEOUT_SECONDS WEBHOOK_FIRST_RETRY_SECONDS WEBHOOK_GIVE_UP_SECONDS
+SETTINGS = """HOST PORT DATA_DIR JOBS_DIR CACHE_DIR BACKEND TOKEN SECRET_KEY LOG_FORMAT LOG_LEVEL LOCAL_CPU_JOBS
+LOCAL_DEVICES GRACE_SECONDS LOST_SECONDS POLL_SECONDS RETRY_SECONDS BACKEND_DOWN_SECONDS SUBMIT_CONCURRENCY
+MAX_BODY_BYTES
+MAX_EVENT_BYTES MAX_LOG_LINE_BYTES MAX_TRAIN_LOG_BYTES MAX_DOWNLOAD_BYTES DOWNLOAD_HOSTS MAX_QUEUED_JOBS
+MAX_SUBSCRIBERS MIN_FREE_BYTES WRITER_QUEUE RING_BYTES PING_SECONDS STOP_SECONDS MIRROR_SECONDS
+PREFLIGHTS PREFLIGHT_SECONDS WEBHOOK_TIMEOUT_SECONDS WEBHOOK_FIRST_RETRY_SECONDS WEBHOOK_GIVE_UP_SECONDS
 WEBHOOK_CONCURRENCY WEBHOOK_CONCURRENCY_PER_HOST"""
 ENTRY_POINTS = {
     ("console_scripts", "trainyard"),

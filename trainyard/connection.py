@@ -93,8 +93,12 @@ class Connection:
         *,
         headers: Mapping[str, str] = _JSON,
         stream: bool = False,
+        seconds: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A good answer, its body still to be read; what fails until then is `APIError` or `UnreachableError`."""
+        """A good answer, its body still to be read; what fails until then is `APIError` or `UnreachableError`.
+
+        `seconds` bounds a call that is known to take long, in place of the usual time-out.
+        """
         if self._session is None:
             raise RuntimeError("the client is not open: use `async with Client(...) as client`")
         body = document if document is None or isinstance(document, bytes) else json.dumps(document).encode()
@@ -106,7 +110,7 @@ class Connection:
             place,
             data=body,
             headers=headers,
-            timeout=self._stream if stream else self._plain,
+            timeout=self._stream if stream else self._plain if seconds is None else aiohttp.ClientTimeout(seconds),
             allow_redirects=False,
         )
         try:

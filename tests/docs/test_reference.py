@@ -14,6 +14,7 @@ from common.event import KINDS
 from common.job import MOVES, Reason, state_diagram
 from common.settings import Settings, variable
 from docs import tables
+from schemas.engine_options import ENGINES
 from service.app import ROUTES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +89,14 @@ def test_every_option_of_every_backend_is_documented_with_its_default() -> None:
         for option in fields(point.load().Options):
             default = option.default if option.default is not NOTHING else "required"
             assert f"| `{option.name}` | {str(default).lower()} |" in text, f"{point.name}: {option.name}"
+
+
+def test_every_key_of_every_engine_is_documented_with_its_default() -> None:
+    text = page("docs/API.md")
+    for engine, keys in ENGINES.items():
+        assert f"### Keys of the {engine} engine" in text
+        for key in fields(keys):
+            assert f"| `{key.name}` | {str(key.default).lower()} |" in text, f"{engine}: {key.name}"
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.local.backend import LocalBackend
 from common.errors import BackendUnavailable
 from tests.local_runs import LocalRuns, ended, follow, guards_of, kinds, local_runs
 
@@ -22,13 +23,19 @@ def go(runs: LocalRuns, *jobs: str) -> None:
         (runs.folder(job).path / "go").touch()
 
 
+async def free(backend: LocalBackend) -> dict[str, int]:
+    """Free GPUs of any kind and free CPU slots."""
+    found = (await backend.capacity()).free or {}
+    return {name: found[name] for name in ("gpu", "cpu")}
+
+
 async def test_two_runs_never_get_one_device(runs: LocalRuns) -> None:
     backend = runs.backend()
     spec = runs.spec(WAITS, gpus=1)
     first = await runs.submit(backend, spec, runs.job("a"))
     second = await runs.submit(backend, spec, runs.job("b"))
     assert (first.data, second.data) == ({"devices": ["0"]}, {"devices": ["1"]})
-    assert (await backend.capacity()).free == {"gpu": 0, "cpu": 1}
+    assert await free(backend) == {"gpu": 0, "cpu": 1}
     with pytest.raises(BackendUnavailable, match="waits for 1 GPU: 0 of 2 are free"):
         await runs.submit(backend, spec, runs.job("c"))
     go(runs, "a")
@@ -40,7 +47,7 @@ async def test_two_runs_never_get_one_device(runs: LocalRuns) -> None:
     await ended(backend, third)
     logs = [runs.folder(job).log.read_text().splitlines()[-1] for job in "abc"]
     assert logs == ["sees 0", "sees 1", "sees 0"]
-    assert (await backend.capacity()).free == {"gpu": 2, "cpu": 1}
+    assert await free(backend) == {"gpu": 2, "cpu": 1}
 
 
 async def test_a_gpu_type_gets_a_device_of_that_name(runs: LocalRuns) -> None:
@@ -48,6 +55,8 @@ async def test_a_gpu_type_gets_a_device_of_that_name(runs: LocalRuns) -> None:
     spec = runs.spec("", gpus=1, request={"resources": {"gpu_type": "a100"}})
     handle = await runs.submit(backend, spec)
     assert handle.data == {"devices": ["1"]}
+    left = (await backend.capacity()).free or {}
+    assert (left["gpu"], left["gpu:Pretend A100"], left["gpu:Pretend H100"]) == (1, 0, 1)
     with pytest.raises(BackendUnavailable, match="0 of 1 are free"):
         await runs.submit(backend, spec, runs.job("other"))
     await ended(backend, handle)
@@ -60,7 +69,7 @@ async def test_a_restarted_service_takes_up_what_runs_hold(runs: LocalRuns) -> N
     after = runs.backend()
     for known in (handle, cpu):
         after.watch(known, None)
-    assert (await after.capacity()).free == {"gpu": 1, "cpu": 0}
+    assert await free(after) == {"gpu": 1, "cpu": 0}
     assert (await runs.submit(after, spec, runs.job("b"))).data == {"devices": ["1"]}
     go(runs, "a", "b", "cpu")
 
@@ -71,7 +80,7 @@ async def test_a_run_whose_handle_was_never_stored_keeps_its_device(runs: LocalR
     cpu = await runs.submit(runs.backends[0], runs.spec(WAITS), runs.job("cpu"))
     after = runs.backend()
     await after.start()
-    assert (await after.capacity()).free == {"gpu": 1, "cpu": 0}
+    assert await free(after) == {"gpu": 1, "cpu": 0}
     assert (await runs.submit(after, spec, runs.job("b"))).data == {"devices": ["1"]}
     assert await after.find(runs.job("a"), 1) == handle
     go(runs, "a", "b", "cpu")
@@ -87,7 +96,7 @@ async def test_cpu_runs_at_once_are_limited(runs: LocalRuns) -> None:
     first = await runs.submit(backend, runs.spec(WAITS), runs.job("a"))
     with pytest.raises(BackendUnavailable, match=r"waits for a CPU slot: 1 at once \(TRAINYARD_LOCAL_CPU_JOBS\)"):
         await runs.submit(backend, runs.spec(WAITS), runs.job("b"))
-    assert (await backend.capacity()).free == {"gpu": 2, "cpu": 0}
+    assert await free(backend) == {"gpu": 2, "cpu": 0}
     go(runs, "a")
     await ended(backend, first)
     second = await runs.submit(backend, runs.spec(WAITS), runs.job("b"))
@@ -101,7 +110,7 @@ async def test_submitting_an_attempt_twice_starts_one_run(runs: LocalRuns) -> No
     first = await runs.submit(backend, spec)
     second = await runs.backend().submit(runs.job(), 1, spec)
     assert first == second
-    assert (await backend.capacity()).free == {"gpu": 1, "cpu": 1}
+    assert await free(backend) == {"gpu": 1, "cpu": 1}
     await runs.until(lambda: "began" in runs.folder().log.read_text())
     third = await backend.submit(runs.job(), 1, spec)
     assert third == first
