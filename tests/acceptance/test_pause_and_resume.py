@@ -35,6 +35,9 @@ def test_a_paused_run_goes_on_to_the_same_losses(server, training):
     paused = wait_for(server, "paused", lambda job: job["phase"] == "paused")
     step = server.events("paused")[-1]["data"]["step"]
     assert 5 <= step < 60, paused
+    saved = [e["data"] for e in server.events("paused") if e["type"] == "job.checkpoint"][-1]
+    assert (saved["kind"], saved["step"]) == ("stop", step)
+    assert 0 < saved["seconds"] < 30
     assert server.request("POST", "/train/paused/resume")[0] == 202
     assert server.wait_end("paused")["status"] == "succeeded"
     queued = [e for e in server.events("paused") if e["type"] == "job.queued"]

@@ -50,6 +50,8 @@ class Control:
 
     def __init__(self, path: Path, pair: Pair, report: Reporter, first: bool = True) -> None:
         self.stop: str | None = None
+        self.stop_asked: float | None = None
+        """When this process first heard of a stop (monotonic)."""
         self.saved_step: int | None = None
         self._path, self._pair, self._report, self._first = path, str(pair), report, first
         self._offset = 0
@@ -95,7 +97,7 @@ class Control:
         )
         if stop:
             self._together = True
-            self.stop = self.stop or "another process was asked to"
+            self._hear(self.stop or "another process was asked to")
         return stop, save
 
     def changes(self, world: Together) -> list[Change]:
@@ -155,9 +157,14 @@ class Control:
             peeker.join()
         self.check()
 
+    def _hear(self, why: str) -> None:
+        self.stop = why
+        if self.stop_asked is None:
+            self.stop_asked = time.monotonic()
+
     def _take(self, command_id: str, command: str, record: dict[str, object]) -> None:
         if command == "stop":
-            self.stop = f"stop: {record['why']}" if record.get("why") else "stop"
+            self._hear(f"stop: {record['why']}" if record.get("why") else "stop")
             self._report.ack(command_id, True)
         elif command == "checkpoint":
             self._wanted.append(command_id)
@@ -193,7 +200,7 @@ class Control:
         elif now - self._first_term > _SECOND_TERM_AFTER:
             os.write(2, b"trainyard: a second SIGTERM: leaving at once\n")
             os._exit(Exit.STOPPED_UNSAVED if self.saved_step is None else Exit.STOPPED_SAVED)
-        self.stop = self.stop or "SIGTERM"
+        self._hear(self.stop or "SIGTERM")
         if self._leave_at_once:
             self._leave_at_once = False
             raise StopNow(self.stop)

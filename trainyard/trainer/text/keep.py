@@ -1,6 +1,7 @@
 """What the text loop puts into a checkpoint, and what must be equal for the same curve to go on."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,10 @@ class Keeper:
         control.saved(position.step)
 
     def _tell(self, done: Checkpoint, kind: str) -> None:
-        told = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes, "kind": kind}
+        told: dict[str, Any] = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes}
+        told["kind"] = kind
+        if kind == "stop" and (asked := self.run.control.stop_asked) is not None:
+            told["seconds"] = round(time.monotonic() - asked, 3)
         self.run.report.event("checkpoint", told)
 
     def _write(self, folder: Path, position: Position, state: "State") -> dict[str, Any]:
