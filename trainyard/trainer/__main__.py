@@ -3,10 +3,10 @@
 torch and its friends are imported by the loop: the first event must not wait for them.
 """
 
+import atexit
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable
 from importlib import import_module
 from typing import NoReturn
@@ -148,7 +148,11 @@ def _left(claim: Claim | None, code: int, message: str, bereaved: bool = False, 
 
 
 def _leave_now(code: int) -> NoReturn:
-    """Without the farewells of torch's libraries, which take long, and hang where a peer is gone."""
+    """Without taking everything apart: with torch that takes over a second.
+
+    It would also wait for a thread whose download was given up, and for a peer that is gone.
+    """
+    atexit._run_exitfuncs()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
@@ -166,7 +170,4 @@ def _tell(ended: RunEnded, code: Exit, report: Reporter, control: Control) -> No
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    if threading.active_count() > 1:  # a download that was given up, for one: Python would wait for it
-        _leave_now(code)
-    sys.exit(code)
+    _leave_now(main(sys.argv[1:]))
