@@ -33,6 +33,7 @@ class Job:
         self.datasets: list[dict[str, Any]] = []
         self.extra: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
+        self.changes: list[dict[str, Any]] = []
         self.secrets: dict[str, Any] | None = None
         self.started: list[subprocess.Popen[bytes]] = []
         self.folder.mkdir(parents=True)
@@ -56,7 +57,7 @@ class Job:
             "options": self.options,
             "devices": [],
             "threads": 1,
-            "changes": [],
+            "changes": self.changes,
         }
         (self.folder / "spec.json").write_text(json.dumps(spec | places))
         if self.secrets:
