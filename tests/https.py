@@ -16,7 +16,7 @@ from attrs import define, field
 
 @define
 class Web:
-    """What is served, by path; how it is served; and the requests so far as `(method, path, Range)`."""
+    """What is served, by path with its query or without; how; and the requests so far as `(method, path, Range)`."""
 
     files: dict[str, bytes] = field(factory=dict)
     headers: dict[str, dict[str, str]] = field(factory=dict)
@@ -53,7 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
         return
 
     def _answer(self, body: bool) -> None:
-        web, path = self.web, self.path.partition("?")[0]
+        web = self.web
+        path = self.path if self.path in web.files else self.path.partition("?")[0]
         web.asked.append((self.command, self.path, self.headers["Range"]))
         status = web.status(self.command, self.path, dict(self.headers)) if path in web.files else 404
         if path in web.redirects:

@@ -45,7 +45,7 @@ def test_a_job_learns_from_every_format_at_once(job, tmp_path):
     job.tuning |= {"max_steps": 2, "eval_ratio": 0.1}
     assert job.run() == 0, job.log
     said = [event["message"] for event in job.events("log")]
-    assert any("1 rows are bad and are left out: " in words and "rows.jsonl:13: has none" in words for words in said)
+    assert any("1 row is bad and left out: " in words and "rows.jsonl:13: has none" in words for words in said)
     manifest = json.loads((job.output / "manifest.json").read_text())
     assert [data["rows"] for data in manifest["datasets"]] == [12, 12, 12, 6, 6, 12, 6]
     (numbers,) = [match for words in said if (match := re.search(r"(\d+) rows to train on, (\d+) held out", words))]

@@ -91,3 +91,46 @@ def test_an_fp16_step_that_overflows_its_loss_scale_is_skipped_and_a_run_of_them
     with pytest.raises(NanLoss):
         endless.train()
     assert endless.steps
+
+
+@pytest.fixture
+def spoilt(new_here, monkeypatch):
+    """A job whose rate is so high that its first step leaves weights with which nothing has a loss any more."""
+    from tests.tiny import make_tiny
+
+    job = new_here("spoilt")
+    job.model = make_tiny("gpt2", job.output.parent / "gpt2")
+    job.custom = {"method": "full", "precision": "fp32"}
+    job.tuning |= {"micro_batch_size": 8, "lr_scheduler": "constant", "save_steps": 2}
+    return job
+
+
+def test_weights_that_spoil_every_loss_are_not_kept(spoilt):
+    spoilt.tuning |= {"max_steps": 2}
+    spoilt.train()
+    spoilt.tuning |= {"max_steps": 6, "learning_rate": 1e30, "save_total_limit": 1}
+    with pytest.raises(NanLoss, match=r"step 4 .* was not taken; the steps since the last checkpoint had spoilt"):
+        spoilt.train()
+    assert spoilt.steps == ["step-2"]
+    spoilt.tuning |= {"learning_rate": 1e-3}
+    assert spoilt.train().step == 6, "a lower rate does hold"
+
+
+def test_held_out_rows_without_a_loss_end_the_job(spoilt):
+    spoilt.tuning |= {"max_steps": 1, "learning_rate": 1e30, "eval_ratio": 0.2}
+    with pytest.raises(NanLoss, match="the held-out rows came to a loss of nan"):
+        spoilt.train()
+    assert not (spoilt.output / "final").exists()
+
+
+def test_a_step_that_overflows_does_not_spoil_what_adalora_ranks_by(here, change_logits):
+    import torch
+
+    here.custom |= {"method": "peft", "precision": "fp16"}
+    here.custom["peft"] = {"config": {"peft_type": "ADALORA", "tinit": 1, "tfinal": 1, "deltaT": 1}}
+    here.tuning |= {"micro_batch_size": 8, "save_steps": 3}
+    change_logits(2, lambda logits: logits * 300.0, until=2)
+    here.train()
+    assert here.events("progress")[1]["grad_norm"] is None
+    allocator = torch.load(here.output / "checkpoints" / "step-3" / "rank_allocator.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in allocator["exp_avg_ipt"].values())

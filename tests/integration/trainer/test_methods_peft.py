@@ -17,6 +17,7 @@ pytestmark = [
 ADDED = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
+    "both ends": {"target_modules": ["embed_tokens", "lm_head"]},
     "IA3": {"peft_type": "IA3"},
     "ADALORA": {"peft_type": "ADALORA", "total_step": 6},
     "OFT": {"peft_type": "OFT", "oft_block_size": 8},
@@ -70,6 +71,14 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_losses(tiny, tmp_path, 
     _, _, model = load(request, tmp_path)
     models.load_adapter(model, tmp_path / "checkpoint", CPU)
     assert go_on(model, None, 2, 1e-2, first=4) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [{"target_modules": ["embed_tokens"]}, {"trainable_token_indices": [11, 18]}])
+def test_a_job_trains_what_is_added_to_the_embeddings(here, config):
+    here.custom |= {"method": "peft", "peft": {"config": {"peft_type": "LORA"} | config}}
+    here.tuning |= {"max_steps": 2, "packing": True}
+    assert here.train().step == 2
 
 
 def test_adalora_shifts_rank_while_it_trains(tiny, tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from tests.methods import apart, document, go_on, load, logits, stock_adapter, stock_model, train
 from tests.tiny import make_tiny_llama
+from trainyard.trainer.text import model as models
 
 pytestmark = [
     pytest.mark.slow,
@@ -109,3 +110,9 @@ def test_layers_trained_besides_are_not_quantised(llama, tmp_path):
     base = four_bits(bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["lm_head", "model.layers.1.mlp"])
     found = unpacked(stock_adapter(llama, trained.result(tmp_path / "final"), **base))
     assert torch.equal(logits(found), trained.after)
+
+
+def test_weights_in_4_bits_count_as_many_as_they_are(llama, tmp_path):
+    *_, packed = load(document(llama, method="qlora"), tmp_path / "packed")
+    *_, plain = load(document(llama), tmp_path / "plain")
+    assert models.parameters(packed) == models.parameters(plain) > sum(p.numel() for p in packed.parameters())

@@ -70,3 +70,13 @@ def test_evaluation_halves_its_rows_too(here, tight):
     assert here.manifest["halved"] == [{"name": "rows evaluated at once", "step": 0, "from": 8, "to": 4}]
     assert here.manifest["settings"]["micro_batch_size"] == 8
     assert len(here.events("validation")) == 2
+
+
+def test_what_was_halved_in_evaluation_stays_so_after_a_resume(here, tight):
+    here.tuning |= {"micro_batch_size": 8, "eval_ratio": 0.2, "eval_steps": 2, "max_steps": 4, "save_steps": 2}
+    tight(4, training=False)
+    here.train()
+    (here.output / "checkpoints" / "step-4").rename(here.output / "checkpoints" / "step-4.tmp-1.0")
+    here.train()
+    assert not here.said("out of memory")
+    assert [v["step"] for v in here.events("validation")] == [2, 4]

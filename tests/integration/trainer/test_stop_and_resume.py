@@ -100,3 +100,29 @@ def test_a_stop_while_the_libraries_load_leaves_with_76_soon(job, how):
     assert time.monotonic() - began < 10
     assert job.events("end") == [{"step": 0}]
     assert json.dumps(job.events("ack")) == ("[]" if how == "signal" else '[{"id": "c1", "ok": true}]')
+
+
+def test_data_that_became_shorter_is_gone_on_with_in_the_next_epoch(here):
+    here.tuning |= {"batch_size": 1, "max_steps": 5}
+    here.train()
+    here.rows([{"text": "one row"}, {"text": "and another"}])
+    here.tuning |= {"max_steps": 8}
+    assert here.train().step == 8
+    assert here.said("the data is not what it was")
+    assert [p["epoch"] for p in here.events("progress")] == [1.5, 2.0, 2.5]
+
+
+def test_a_run_that_stops_between_two_reports_tells_where_it_stands_and_resumes_as_if_it_never_had(new_job):
+    whole, parts = new_job("whole"), new_job("parts")
+    for job in (whole, parts):
+        job.tuning |= {"max_steps": 300, "logging_steps": 30}
+    assert whole.run() == 0, whole.log
+    child = parts.start()
+    parts.wait("progress", child)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=60) == 75, parts.log
+    stopped = parts.events("checkpoint")[-1]["step"]
+    assert stopped < 300
+    assert parts.events("progress")[-1]["step"] == stopped
+    assert parts.run("2.0") == 0, parts.log
+    assert parts.losses("2.0") == {step: loss for step, loss in whole.losses().items() if step > stopped}

@@ -38,6 +38,11 @@ QWEN = (
     "{% else %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+#: A whole conversation is ended once more.
+PHI = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] | trim + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+)
 MARKED = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
     "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
@@ -85,9 +90,10 @@ def said(tokenizer, template, talk):
         (MISTRAL, TOLD, ["One it is.</s>", " Two.</s>"]),
         (QWEN, THOUGHT, ["B<|im_end|>", "<think>\nso\n</think>\n\nD<|im_end|>"]),
         (QWEN, TALK[:1] + TALK[3:], ["<think>\n\n</think>\n\nTwo.<|im_end|>"]),
+        (PHI, TOLD, ["One it is.<|end|>", "Two.<|end|>\n<|end|>"]),
         (MARKED, TOLD, [" One it is.\n<|im_end|>", "Two.<|im_end|>"]),
     ],
-    ids=["llama", "gemma", "mistral", "mistral-system", "qwen-thought", "qwen", "marked"],
+    ids=["llama", "gemma", "mistral", "mistral-system", "qwen-thought", "qwen", "phi", "marked"],
 )
 def test_the_assistants_turns_are_learned_with_their_ends(tokenizer, template, talk, learned):
     assert said(tokenizer, template, talk) == learned

@@ -42,7 +42,7 @@ def test_messages_are_json_in_a_cell(tmp_path):
     [
         ("text,id\na,1\nb\n", r"rows\.csv:3: has 1 cells, the header 2"),
         ("text\na\nb,c\n", r"rows\.csv:3: has 2 cells, the header 1"),
-        (b"text\na\n\xe9t\xe9\n", r"rows\.csv:3: is not UTF-8 \(byte 1 of line 3\)"),
+        (b"text\na\n\xe9t\xe9\n", r"rows\.csv:3: is not UTF-8 \(byte 1 of line 3\); save the file as UTF-8"),
         ('text\na\n"b\nc\nd', r"rows\.csv:3: is not csv: unexpected end of data"),
         ('text\n"a"b\n', r"rows\.csv:2: is not csv"),
         ("text;id\na;1\n", "columns must be separated by commas"),

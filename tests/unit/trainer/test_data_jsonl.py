@@ -33,6 +33,7 @@ def test_the_shapes_are_read_with_their_lines(tmp_path):
     ("line", "words"),
     [
         ("{", "is not JSON"),
+        ('{"prompt": "x"', r"Expecting ',' delimiter \(column 15\)"),
         ("[1]", "must be an object, got a list"),
         ("null", "must be an object, got null"),
         ("{}", "its keys: none"),
@@ -51,7 +52,7 @@ def test_numbers_that_no_double_holds_spoil_no_row(tmp_path):
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"rows\.jsonl:1: is not UTF-8 \(byte 11\)"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: is not UTF-8 \(byte 11\); save the file as UTF-8"):
         read(tmp_path, b'{"text": "\xff"}')
 
 
@@ -98,6 +99,16 @@ def test_many_bad_rows_are_named_up_to_ten(tmp_path):
     with pytest.raises(DataError, match="and 15 more") as raised:
         read(tmp_path, "{}\n" * 25 + '{"text": "fine"}')
     assert str(raised.value).count("rows.jsonl:") == 10
+
+
+def test_the_way_to_leave_bad_rows_out_is_named_once_and_where_it_would_help(tmp_path):
+    skip = r'; extra_parameters\.on_bad_row: "skip" would leave out what is bad$'
+    with pytest.raises(DataError, match=skip) as raised:
+        read(tmp_path, "{}\n{}\n" + '{"text": "fine"}')
+    assert str(raised.value).count("on_bad_row") == 1
+    with pytest.raises(DataError) as raised:
+        read(tmp_path, "{}\n{}\n")
+    assert "on_bad_row" not in str(raised.value)
 
 
 def test_bad_rows_are_left_out_and_counted_where_that_is_asked(tmp_path):

@@ -69,10 +69,20 @@ def test_weights_that_are_not_in_the_files_are_never_made_up(llama, tmp_path, me
         load(document(llama, method=method), tmp_path)
 
 
-def test_weights_of_another_size_are_refused(llama, tmp_path):
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_of_another_size_are_refused_with_both_shapes(llama, tmp_path, method):
     change(llama, "config.json", intermediate_size=64)
-    with pytest.raises(ModelError, match=r"base_model\.model_name: .*llama"):
-        load(document(llama), tmp_path)
+    said = r"llama: its config\.json does not fit its weights: model\.layers\.0\.mlp\.down_proj\.weight is \[32, \d+\]"
+    with pytest.raises(ModelError, match=said + r" in the files and would be \[32, 64\] by"):
+        load(document(llama, method=method), tmp_path)
+
+
+@pytest.mark.parametrize("lost", [["tokenizer.json"], ["tokenizer.json", "tokenizer_config.json"]])
+def test_a_folder_without_a_tokenizer_says_which_files_it_lacks(llama, tmp_path, lost):
+    for name in lost:
+        (llama / name).unlink()
+    with pytest.raises(ModelError, match=r"llama has no tokenizer that can be read: tokenizer\.json and tokenizer"):
+        models.load_tokenizer(find(document(llama), tmp_path))
 
 
 def test_a_tokenizer_without_an_end_of_text_says_where_to_name_one(llama, tmp_path):
@@ -101,7 +111,7 @@ def test_a_folder_without_a_model_says_what_is_missing(tmp_path):
 
 def test_more_tokens_than_the_model_has_positions_are_refused(tiny, tmp_path):
     request = document(tiny("llama"), tuning={"max_sequence_length": 512})
-    with pytest.raises(ConfigError, match=r"max_sequence_length: 512 is more than the model's 256 positions"):
+    with pytest.raises(ConfigError, match=r"max_sequence_length: 512 is more than .* 256 positions; 256 would run"):
         models.longest(models.load_config(find(request, tmp_path)), read_settings(request))
 
 

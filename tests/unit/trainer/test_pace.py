@@ -42,3 +42,14 @@ def test_the_deadline_is_the_guards_and_anything_else_is_refused():
     made.change({"deadline_minutes": 3})
     with pytest.raises(ConfigError, match="batch_size can't be changed"):
         made.change({"tuning_parameters.batch_size": 3})
+
+
+def test_what_is_asked_for_anew_is_not_undone_by_an_older_change_at_a_later_step(attempt):
+    older = {"step": 6, "values": {"tuning_parameters.learning_rate": 0.5, "tuning_parameters.save_steps": 2}}
+    made, position = pace(learning_rate=1.0, lr_scheduler="constant"), Position(step=5, changes=[older])
+    attempt.command({"id": "c", "command": "change", "values": {"tuning_parameters.learning_rate": 2.0}})
+    attempt.control.agree(ALONE)
+    made.keep_up(attempt.control, ALONE, position)
+    position.step = 6
+    made.keep_up(attempt.control, ALONE, position)
+    assert (made.rate(6), made.save_steps) == (2.0, 2)

@@ -82,6 +82,16 @@ def test_without_an_etag_it_is_fetched_each_time(web, get):
     assert web.gets("/rows.jsonl") == 2
 
 
+def test_files_of_one_path_are_told_by_their_query_where_no_tag_of_the_content_tells_them(web, get):
+    web.files |= {"/get?id=1": b"one", "/get?id=2": b"two"}
+    web.etags = False
+    web.headers |= {path: {"Last-Modified": "Wed, 21 Oct 2026 07:28:00 GMT"} for path in web.files}
+    assert [get(path).read_bytes() for path in ("/get?id=1", "/get?id=2", "/get?id=1")] == [b"one", b"two", b"one"]
+    web.etags, web.headers = True, {}
+    web.files |= {"/get?signature=a": b"all", "/get?signature=b": b"all"}
+    assert get("/get?signature=a") == get("/get?signature=b")
+
+
 def test_where_head_is_refused_one_byte_is_asked_for(web, get):
     web.status = lambda method, _path, _headers: 403 if method == "HEAD" else 200
     assert get("/rows.jsonl?signature=1").read_bytes() == CONTENT
@@ -127,6 +137,12 @@ def test_redirects_are_looked_at_as_the_first_url(web, get, target, said):
 def test_metadata_services_are_never_asked(get, host):
     with pytest.raises(SourceRefused, match="metadata service"):
         get(f"https://{host}/x", limits=Limits(hosts=("*",)))
+
+
+def test_a_proxy_is_not_asked_for_a_metadata_service_either(get, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://localhost:9")
+    with pytest.raises(SourceRefused, match="metadata service"):
+        get("https://169.254.169.254/x", limits=Limits(hosts=("*",)))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.1", "[::1]"])

@@ -52,7 +52,7 @@ def value(folder):
 def packed(kind, files):
     out = io.BytesIO()
     if kind == "zip":
-        with zipfile.ZipFile(out, "w") as archive:
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in files.items():
                 archive.writestr(name, content)
     else:
@@ -89,6 +89,11 @@ def test_the_whole_url_of_weights_is_taken_from_the_secrets(ask, web):
     assert value(ask("masked", secrets={"base_model.weights_url": web.uri("/w?signature=1")})) == 2
 
 
+def _spoilt(content):
+    """The first packed bytes are others."""
+    return content[:60] + bytes(b ^ 255 for b in content[60:90]) + content[90:]
+
+
 @pytest.mark.parametrize("kind", ["", "gz", "zip"])
 def test_an_archive_is_a_whole_model_or_weights_alone(ask, web, kind):
     web.files["/whole"] = packed(kind, {"tiny/config.json": b"{}", "tiny/model.safetensors": NEW})
@@ -108,6 +113,7 @@ def test_an_archive_is_a_whole_model_or_weights_alone(ask, web, kind):
         (packed("zip", {"readme": b"x"}), "neither a config.json nor"),
         (packed("", {"../../escaped": b"x"}), "can't be unpacked: OutsideDestinationError"),
         (packed("zip", {"../escaped": b"x"}), "does not lie inside"),
+        (_spoilt(packed("zip", {"config.json": bytes(range(256)) * 99})), r"can't be unpacked: error"),
         (packed("gz", {"config.json": b"x" * 5000, "w": bytes(50_000_000)}), "unpack to more than 10,000,000"),
     ],
 )

@@ -176,3 +176,21 @@ def test_a_lost_network_is_waited_for_and_a_waiting_checkpoint_makes_way(output,
         assert time.monotonic() - began < 20
     finally:
         gate.close()
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_does_not_make_way(output, s3, monkeypatch):
+    gate = Gate(urlsplit(s3.url).port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+    try:
+        uploader = output.uploader()
+        gate.shut = True
+        for n in (1, 2, 3, 4):
+            uploader.checkpoint(output.save(n))
+            uploader.prune(3, best=2 if n > 1 else 0)
+            time.sleep(0.2)
+        gate.shut = False
+        uploader.close()
+        assert output.keys() == step(1) + step(2) + step(4), "3 made way for 4"
+    finally:
+        gate.close()

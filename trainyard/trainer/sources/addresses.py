@@ -8,10 +8,15 @@ from trainyard.trainer.failures import SourceRefused
 from trainyard.trainer.sources.offer import Lost
 
 
-def permitted_address(host: str, port: int, named: bool, at: str) -> str:
-    """An address of the host. Raises `SourceRefused` where any of them may not be asked, `Lost` where it has none."""
+def refuse_metadata(host: str, at: str) -> None:
+    """Raises `SourceRefused` where a host is a metadata service by its name, or an address of one."""
     if is_metadata_host(host):
         raise SourceRefused(f"{at}: {host} is a metadata service, which is never asked")
+
+
+def permitted_address(host: str, port: int, named: bool, at: str) -> str:
+    """An address of the host. Raises `SourceRefused` where any of them may not be asked, `Lost` where it has none."""
+    refuse_metadata(host, at)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as e:

@@ -1,10 +1,12 @@
 """A model in one file: what kind of file it is, and unpacking it without trusting it."""
 
 import json
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -15,6 +17,16 @@ Kind = Literal["safetensors", "tar", "zip"]
 
 _LARGEST_HEADER = 100 << 20
 _BLOCK = 1 << 20
+#: Of a zip also: encrypted, and packed in a way that this Python does not know.
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def kind_of(file: Path, at: str) -> Kind:
@@ -56,7 +68,7 @@ def unpack(file: Path, kind: Kind, folder: Path, most: int, at: str, go_on: Call
             _unpack_tar(file, folder, most, at, go_on)
         else:
             _unpack_zip(file, folder, most, at, go_on)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as e:
+    except _DAMAGED as e:
         raise ModelError(f"{at}: {file.name} can't be unpacked: {type(e).__name__}: {e}") from e
 
 

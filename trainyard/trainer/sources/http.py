@@ -17,7 +17,7 @@ from attrs import frozen
 
 from common.access import Auth
 from trainyard.trainer.failures import RunEnded, SourceRefused
-from trainyard.trainer.sources.addresses import permitted_address
+from trainyard.trainer.sources.addresses import permitted_address, refuse_metadata
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.sources.offer import Changed, Item, Lost, Offer, is_plain
 
@@ -37,7 +37,8 @@ def offered(uri: str, auth: Auth, limits: Limits, at: str, missing: type[RunEnde
     item = Item(
         name=name if is_plain(name) else "file", size=size, version=version, read=source.reader(version), digest=digest
     )
-    return Offer(uri=source.shown, items=(item,))
+    tagged = version is not None and version.startswith('"')  # a tag of the content; a time may be that of another file
+    return Offer(uri=source.shown, items=(item,), query="" if tagged else urlsplit(uri).query)
 
 
 @frozen
@@ -130,6 +131,7 @@ class _Source:
             )
         proxy = None if plain else urllib.request.getproxies().get("https")
         if proxy and not urllib.request.proxy_bypass(host):
+            refuse_metadata(host, self.at)
             return _through(proxy, host, port)
         return (_PinnedPlain if plain else _Pinned)(host, port, permitted_address(host, port, named, self.at))
 

@@ -50,12 +50,16 @@ class Offer:
     uri: str
     items: tuple[Item, ...]
     folder: bool = False
+    #: What else tells the source from another of that address; it may hold a secret.
+    query: str = field(default="", repr=False)
     #: Where the source tells no version, nothing that was kept can be trusted to be the same.
     key: str = field(init=False)
 
     @key.default
     def _key(self) -> str:
         told = [self.uri, *(f"{i.name}\0{i.size}\0{i.version}" for i in self.items)]
+        if self.query:
+            told.append(self.query)
         if any(item.version is None for item in self.items):
             told.append(uuid.uuid4().hex)
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]

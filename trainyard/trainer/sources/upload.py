@@ -36,7 +36,7 @@ class Uploader:
     """Copies what lies in `local` to `remote`: checkpoints as they are made, results in the order given.
 
     A checkpoint is at the remote as a whole or not at all: its `checkpoint.json` comes last. One that waits makes way
-    for a newer one. A lost network is waited for; whatever else fails is raised by the next call.
+    for a newer one, but not the best. A lost network is waited for; whatever else fails is raised by the next call.
     """
 
     def __init__(self, remote: Remote, local: Path, check_fence: Callable[[], None], steps: Sequence[int] = ()) -> None:
@@ -45,7 +45,7 @@ class Uploader:
         self._local = local
         self._check_fence = check_fence
         self._changed = threading.Condition()
-        self._waiting: _Checkpoint | None = None
+        self._waiting: list[_Checkpoint] = []
         self._there = set(steps)
         self._limit: tuple[int, int] | None = None
         self._results: list[Path] = []
@@ -65,10 +65,13 @@ class Uploader:
         shutil.rmtree(staged, ignore_errors=True)
         shutil.copytree(path, staged, copy_function=_linked)
         with self._changed:
-            older, self._waiting = self._waiting, _Checkpoint(step, staged)
+            best = self._limit[1] if self._limit else 0
+            older = [waiting for waiting in self._waiting if waiting.step != step]
+            self._waiting = [*(w for w in older if w.step == best), _Checkpoint(step, staged)]
             self._changed.notify()
-        if older is not None and older.step != step:
-            shutil.rmtree(older.staged, ignore_errors=True)
+        for waiting in older:
+            if waiting.step != best:
+                shutil.rmtree(waiting.staged, ignore_errors=True)
 
     def prune(self, keep: int, best: int) -> None:
         """Remove the oldest at the remote, so that `keep` are left, but never that of step `best`."""
@@ -127,8 +130,8 @@ class Uploader:
         """The next thing to do; None when all is done and no more will come."""
         with self._changed:
             while True:
-                if self._waiting is not None:
-                    found, self._waiting = self._waiting, None
+                if self._waiting:
+                    found = self._waiting.pop(0)
                     return lambda: self._send_checkpoint(found)
                 if self._results:
                     path = self._results.pop(0)

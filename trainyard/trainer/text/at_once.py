@@ -28,6 +28,10 @@ class AtOnce:
     #: Each time that it was halved, as JSON.
     halved: list[dict[str, Any]]
 
+    def __attrs_post_init__(self) -> None:
+        """What was halved before the run was stopped stays so."""
+        self.rows = min([self.rows, *(h["to"] for h in self.halved if h["name"] == self.name)])
+
     def attempt(self, most: int, work: Callable[[int], Found], undo: Callable[[], None]) -> Found:
         """`work` with so many rows at once, of `most` that there are; `undo` makes a failed one as if it never began.
 

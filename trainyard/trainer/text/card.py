@@ -8,6 +8,7 @@ from attrs import frozen
 
 from trainyard.trainer.run import Run
 from trainyard.trainer.text.data import Corpus
+from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.model import Source
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position, versions
@@ -47,6 +48,7 @@ class Card:
             "## Data\n",
             _table(("file", "rows", "sha256"), self._sources()),
             *self._left_out(),
+            *self._changes(),
             "## Use\n",
             f"```python\n{self._use()}\n```\n",
             "Made with " + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".\n",
@@ -66,7 +68,8 @@ class Card:
         if name == "LORA":
             config = self.adapter
             variant = "DoRA" if config.use_dora else "rsLoRA" if config.use_rslora else "LoRA"
-            told = f"rank {config.r}, alpha {config.lora_alpha:g}, dropout {config.lora_dropout:g}"
+            dropout = f"{config.lora_dropout:g}" if self.settings.objective == "sft" else "off"
+            told = f"rank {config.r}, alpha {config.lora_alpha:g}, dropout {dropout}"
             name = f"{variant} adapter ({told})"
         else:
             name = f"{name} adapter"
@@ -94,16 +97,18 @@ class Card:
         settings, position = self.settings, self.position
         peak = (self.notes.get("memory") or {}).get("peak_bytes")
         tokens = self.notes.get("tokens")
+        layers = "layers trained besides" if settings.adapts else "layers trained, and no others"
+        early = settings.early_stopping_patience is not None
         return [
             ("method", settings.method),
             ("objective", None if settings.objective == "sft" else settings.objective),
             ("base held in", self._held_in()),
             ("precision", settings.precision),
             ("parameters trained", f"{self.parameters[0]:,} of {self.parameters[1]:,}"),
-            ("layers trained besides", ", ".join(settings.trainable_layers) or None),
-            ("steps", position.step),
-            ("result of step", position.result_step),
-            ("epochs", position.epoch),
+            (layers, ", ".join(settings.trainable_layers) or None),
+            ("steps done", position.step),
+            ("result of step", (position.result_step or position.step) if early else None),
+            ("epochs", f"{round(self.notes.get('epochs', position.epoch), 2):g}"),
             ("tokens of the data", f"{tokens:,}" if tokens else None),
             ("batch size", self._batch()),
             ("packing", "yes" if settings.packing else None),
@@ -132,10 +137,18 @@ class Card:
 
     def _left_out(self) -> list[str]:
         told = (
-            (self.corpus.skipped, "could not be read and were skipped"),
-            (self.corpus.without_target, "had nothing to learn and were left out"),
+            (self.corpus.skipped, "could not be read and", "skipped"),
+            (self.corpus.without_target, "had nothing to learn and", "left out"),
         )
-        return [f"{len(tally):,} rows {what}.\n" for tally, what in told if len(tally)]
+        return [
+            f"{counted(len(tally), f'row {why} was', f'rows {why} were')} {done}.\n"
+            for tally, why, done in told
+            if tally
+        ]
+
+    def _changes(self) -> list[str]:
+        rows = [(c["step"], path, value) for c in self.position.changes for path, value in c["values"].items()]
+        return ["## Changed while it was trained\n", _table(("after step", "what", "new value"), rows)] if rows else []
 
     def _use(self) -> str:
         if self.adapter is None or self.merged:

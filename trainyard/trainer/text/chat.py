@@ -93,7 +93,18 @@ class Chat:
             shown = turns[i]["content"].strip()[:_SHOWN]
             raise RowError(f"the model's chat template does not show the assistant's turn {shown!r}")
         closing = self._closing(turns[:i], other)
-        return start, end + (len(closing) if whole.startswith(closing, end) else 0)
+        return start, end + self._standing(closing, whole[end : end + len(closing)])
+
+    def _standing(self, closing: str, behind: str) -> int:
+        """How much of an end of turn stands behind a turn: all, or the tokens before what only the last one is given.
+
+        So does a template write it that ends the whole conversation with an end of text.
+        """
+        common = in_common(closing, behind)
+        if common == len(closing):
+            return common
+        tokens = self._tokenizer(closing, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return len(closing[: max((end for _, end in tokens if end <= common), default=0)].rstrip())
 
     def _closing(self, before: list[Turn], turn: Turn) -> str:
         """The end of turn: what follows a turn that is the last one; nothing where the template refuses such a list."""

@@ -9,6 +9,7 @@ from transformers import AttentionInterface
 from transformers.utils import is_flash_attn_2_available
 
 from trainyard.trainer.failures import ConfigError
+from trainyard.trainer.text import model as models
 
 _BY_ROW = "trainyard_by_row"
 _PROBED = 12
@@ -82,7 +83,7 @@ def _window(tokens: int, width: int | None, device: torch.device) -> torch.Tenso
 
 def _apart(model: Any, device: torch.device, half: torch.dtype | None) -> bool:
     """Whether a second row's logits are those of the row alone, and the same after two different first rows."""
-    known = model.get_input_embeddings().num_embeddings
+    known = models.vocabulary(model)
     one, other, second = (torch.arange(n, n + _PROBED, device=device)[None] % known for n in (1, 7, 20))
     was_training = model.training
     model.eval()

@@ -10,6 +10,7 @@ from trainyard.trainer.sources.datasets import remote
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.sources.output import copied
 from trainyard.trainer.text.data import Corpus, look
+from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.materials import materials
 from trainyard.trainer.text.quantiser import leave_out
 from trainyard.trainer.text.settings import Settings, read_settings
@@ -66,12 +67,12 @@ def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) 
 
 
 def _tell(run: Run, corpus: Corpus) -> None:
-    read = ", ".join(f"{s.name or s.path.name}: {s.rows} rows" for s in corpus.sources)
+    read = ", ".join(f"{s.name or s.path.name}: {counted(s.rows)}" for s in corpus.sources)
     run.report.log(f"read {read}")
     for tally, what in (
-        (corpus.skipped, "are bad and are left out"),
-        (corpus.without_target, "have no target to learn and are left out"),
+        (corpus.skipped, "bad and left out"),
+        (corpus.without_target, "without a target to learn and left out"),
     ):
         if tally:
             named = ", ".join(tally[:_NAMED]) + (" …" if len(tally) > _NAMED else "")
-            run.report.log(f"{len(tally)} rows {what}: {named}", level="warning")
+            run.report.log(f"{counted(len(tally), 'row is', 'rows are')} {what}: {named}", level="warning")

@@ -1,11 +1,13 @@
 """The held-out rows: when they are evaluated, what they cost the model, and when it gets no better."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from attrs import frozen
 
+from trainyard.trainer.failures import NanLoss
 from trainyard.trainer.processes import World
 from trainyard.trainer.text.at_once import AtOnce
 from trainyard.trainer.text.batches import blank, collate
@@ -41,7 +43,7 @@ class Evaluation:
     def measure(self, model: torch.nn.Module, check: Callable[[], None]) -> dict[str, float]:
         """The mean loss of a learned token over all processes; `check` is called before each batch, as often in each.
 
-        The model is left in training mode.
+        The model is left in training mode. Raises `NanLoss` where that is no number: such a model is no result.
         """
         world, alike = self.world, self.rows.take(np.argsort(self.rows.lengths, kind="stable"))
         total, targets, at = 0.0, 0, 0
@@ -57,6 +59,11 @@ class Evaluation:
         finally:
             model.train()
         summed = world.total(torch.tensor(total, dtype=torch.float64, device=world.device)).item()
+        if not math.isfinite(summed):
+            raise NanLoss(
+                f"the held-out rows came to a loss of {summed / targets} after the steps so far; earlier checkpoints "
+                "are kept, a lower learning rate or customization.precision bf16 or fp32 may hold"
+            )
         return {"eval_loss": summed / targets, "eval_tokens": targets}
 
     def enough(self, position: Position) -> bool:

@@ -55,6 +55,7 @@ class Keeper:
             self.world.barrier()
         elif self.world.first and kind == "best" and (found := self.checkpoints.of(position.step)) is not None:
             self._tell(found, kind)
+            self.checkpoints.prune(self.settings.save_total_limit, position.best_step)
         control.saved(position.step)
 
     def _tell(self, done: Checkpoint, kind: str) -> None:

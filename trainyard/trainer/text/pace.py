@@ -75,5 +75,16 @@ class Pace:
             except ConfigError as e:
                 control.answer(asked.id, False, str(e))
             else:
+                position.changes = _without_later(position.changes, position.step, asked.values)
                 position.changes.append({"step": position.step, "values": dict(asked.values)})
                 control.answer(asked.id, True, step=position.step)
+
+
+def _without_later(changes: Iterable[Mapping[str, Any]], step: int, newer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an earlier attempt changed after `step` is not repeated where it was asked for anew."""
+    kept = []
+    for entry in changes:
+        values = {k: v for k, v in entry["values"].items() if entry["step"] <= step or k not in newer}
+        if values:
+            kept.append({**entry, "values": values})
+    return kept

@@ -29,12 +29,14 @@ from trainyard.trainer.text.at_once import AtOnce
 from trainyard.trainer.text.batches import split
 from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
+from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.keep import with_kept_micro
 from trainyard.trainer.text.memory import peak
 from trainyard.trainer.text.pairs import Pairs, tokenise_pairs
 from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.state import Position
+from trainyard.trainer.text.tell import tell_held_out
 from trainyard.trainer.text.tokens import give_template
 from trainyard.trainer.text.trl_keep import TrlKeeper, check_kind
 from trainyard.trainer.text.trl_report import Telling
@@ -68,6 +70,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     data = tokenise_pairs(corpus.rows, tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row)
     training, held_out = split(data.examples, settings.eval_ratio, settings.seed)
     _tell_data(run, data, len(training), len(held_out), longest)
+    tell_held_out(run.report, len(training), len(held_out), settings.eval_ratio)
 
     in_epoch = math.ceil(len(training) / settings.batch_size)
     total = schedule.total_steps(in_epoch, settings.num_epochs, settings.max_steps)
@@ -106,6 +109,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     # ---- result --------------------------------------------------------------------------------------------------
     run.report.phase("uploading")
     notes = {"memory": plan.estimate.against(peak(world.device)), "halved": position.halved, **corpus.plain()}
+    notes |= {"epochs": round(position.step / in_epoch, 4)}
     if settings.early_stopping_patience is not None:
         notes |= {"best": position.best}
         _take_best(run, trainer, position, checkpoints)
@@ -211,11 +215,11 @@ def _check_model(source: models.Source, model: Any, data: Pairs, settings: Setti
 
 def _tell_data(run: Run, data: Pairs, training: int, held_out: int, longest: int) -> None:
     tokens = sum(pair.tokens for pair in data.examples)
-    run.report.log(f"{training} pairs to train on, {held_out} held out, {tokens:,} tokens")
+    run.report.log(f"{counted(training, 'pair', 'pairs')} to train on, {held_out} held out, {tokens:,} tokens")
     for count, what in (
-        (data.truncated, f"rows are longer than {longest} tokens and were cut"),
-        (len(data.left_out), f"rows have no room for an answer within {longest} tokens and are left out"),
-        (len(data.refused), "rows are refused by the chat template and are left out"),
+        (data.truncated, f"longer than {longest} tokens and cut to them"),
+        (len(data.left_out), f"left out: no room for an answer within {longest} tokens"),
+        (len(data.refused), "left out: refused by the chat template"),
     ):
         if count:
-            run.report.log(f"{count} {what}", level="warning")
+            run.report.log(f"{counted(count, 'row is', 'rows are')} {what}", level="warning")

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from trainyard.trainer import schedule
 from trainyard.trainer.reporting import Reporter
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text.data.material import Corpus
+from trainyard.trainer.text.data.material import Corpus, counted
 from trainyard.trainer.text.memory import DeviceKind, Estimate, Needs, fit, too_large
 from trainyard.trainer.text.packing import pack
 from trainyard.trainer.text.room import available
@@ -168,7 +168,7 @@ def about(model: Any) -> dict[str, Any]:
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     modules = dict.fromkeys(_module(name) for name, _ in trained)
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": models.parameters(model),
         "trainable_parameters": sum(p.numel() for _, p in trained),
         "trainable_modules": list(modules),
     }
@@ -182,11 +182,11 @@ def _module(parameter: str) -> str:
 def _warnings(corpus: Corpus, sample: Sample, found: Plan) -> list[str]:
     said = []
     for tally, what in (
-        (corpus.skipped, "are bad and are skipped"),
-        (corpus.without_target, "have no target to learn"),
+        (corpus.skipped, "bad and skipped"),
+        (corpus.without_target, "without a target to learn"),
     ):
         if tally:
-            said.append(f"{len(tally):,} rows {what}: {tally.words()}")
+            said.append(f"{counted(len(tally), 'row is', 'rows are')} {what}: {tally.words()}")
     cut = [one for one in sample.fair if one.tokens > sample.longest]
     if cut:
         share = len(cut) / len(sample.fair)

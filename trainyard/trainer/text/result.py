@@ -42,7 +42,7 @@ def write_result(
         source=source,
         position=position,
         adapter=model.peft_config[models.NAME] if isinstance(model, PeftModel) else None,
-        parameters=(models.trainable(model), sum(p.numel() for p in model.parameters())),
+        parameters=(models.trainable(model), models.parameters(model)),
         notes=notes or {},
     )
     aside = run.spec.output / f"final.tmp-{pair}"
@@ -79,6 +79,7 @@ def _manifest(card: Card, final: Path) -> dict[str, Any]:
         "devices": list(spec.devices),
         "versions": versions(),
         "step": position.step,
+        "result_step": position.result_step or position.step,
         "metrics": position.metrics,
         "final": spec.uri(final),
     }

@@ -76,6 +76,11 @@ class Position:
         if self.index == batches:
             self.epoch, self.index = self.epoch + 1, 0
 
+    def place(self, batches: int) -> None:
+        """Stand in an epoch of so many batches: one that became shorter, by other data or settings, may be over."""
+        if self.index >= batches:
+            self.epoch, self.index = self.epoch + 1, 0
+
     def take_loss(self) -> float:
         """The mean loss since it was last taken."""
         mean = self.loss_sum / self.loss_steps

@@ -78,8 +78,22 @@ class Step:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, gradient.size)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if not math.isfinite(gradient.norm):  # the loss scale overflowed: the step was skipped, and teaches nothing
+            for p in self.parameters:
+                p.grad = None if p.grad is None else p.grad.zero_()
         models.after_step(self.model, number)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def sound(self, batch: Sequences) -> bool:
+        """Whether the parameters as they are give the first micro batch of a batch a loss that is a number."""
+        rows = dealt(batch, self.world.rank, self.world.size, self.micro.rows)[0] or [[blank(batch[0][0])]]
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                found = self.loss(collate(rows, self.pad, self.world.device, self.packed))
+        finally:
+            self.model.train()
+        return math.isfinite(self.world.total(found).item())
 
     def _backward(self, batch: Sequences, rows: int) -> Gradient | None:
         """Each part's sum is divided by the targets of the whole batch: neither accumulation nor processes change what

@@ -32,7 +32,7 @@ from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.sharding import held, sharded, spread, whole_state
 from trainyard.trainer.text.state import Position, load_optimizer, restore_generators
-from trainyard.trainer.text.step import Step
+from trainyard.trainer.text.step import Gradient, Step
 from trainyard.trainer.text.strategy import choose_strategy, may_shard
 from trainyard.trainer.text.tell import Progress, tell_data
 from trainyard.trainer.text.tokens import give_template, tokenise
@@ -66,10 +66,11 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     folder = run.claim.own / f"tokens.{world.rank}" if corpus.streaming else None
     data = tokenise(corpus.rows, tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row, folder=folder)
     training, held_out = split(data.examples, settings.eval_ratio, settings.seed)
-    tell_data(run.report, data, len(training), len(held_out), longest)
+    tell_data(run.report, data, len(training), len(held_out), longest, settings.eval_ratio)
 
     position = Position() if newest is None else Position.of(newest.record)
     epochs = Epochs(training, settings.batch_size, settings.seed, longest if settings.packing else None)
+    position.place(len(epochs.epoch(position.epoch)))
     batches = epochs.epoch(position.epoch)
     position.changes = [dict(change) for change in run.spec.changes]
     pace = Pace.of(settings, len(batches))
@@ -124,6 +125,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     progress = Progress(run.report, board, pace)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
+    learned = None  # the newest batch that was learned from: it had a loss, and a sound model still gives it one
     while True:
         if evaluation.due(position):
             run.report.phase("evaluating")
@@ -137,6 +139,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
             if better and settings.early_stopping_patience is not None:
                 keeper.save(position, "best")
         if position.step >= pace.total or evaluation.enough(position):
+            progress.tell(position, len(batches), over=True)
             break
 
         run.report.phase("training")
@@ -146,13 +149,12 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         gradient = step.gradient(batch)  # None: a stop between two micro batches, the step is as if it never began
         position.micro = micro.rows
         if gradient is not None and gradient.lost:
-            keeper.save(position, "stop")
-            raise NanLoss(
-                f"step {position.step + 1} came to a loss of {gradient.loss} with a gradient of norm {gradient.norm} "
-                f"(learning rate {rate:.3g}) and was not taken; what was learned before is kept, a lower rate may hold"
-            )
+            if sound := learned is None or step.sound(learned):
+                keeper.save(position, "stop")
+            raise _lost(position, gradient, rate, sound)
         if gradient is not None:
             step.apply(gradient, rate, position.step + 1)
+            learned = batch
             position.advance(len(batches), gradient.loss)
             tokens = sum(len(e) for sequence in batch for e in sequence)
             progress.step(position, len(batches), rate, gradient.norm, tokens, time.perf_counter() - began)
@@ -165,6 +167,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         if stop or regular or wanted or position.step >= pace.total:
             keeper.save(position, "stop" if stop and not regular else "step")
         if stop:
+            progress.tell(position, len(batches))  # after the checkpoint: a resumed run reports as if it never stopped
             raise run.control.stopped()
 
     # ---- result --------------------------------------------------------------------------------------------------
@@ -174,14 +177,12 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         world.leave()
         return Result(position.step, "")
     used = settings.cut(position.micro)
-    notes = {
-        "memory": plan.estimate.against(peak(device)),
-        "halved": position.halved,
-        "tokens": int(data.examples.lengths.sum()),
-    }
+    epochs_done = round(position.epoch + position.index / len(batches), 4)
+    notes = {"memory": plan.estimate.against(peak(device)), "halved": position.halved, "epochs": epochs_done}
+    notes["tokens"] = int(data.examples.lengths.sum())
     if settings.early_stopping_patience is not None:
         notes |= {"best": position.best}
-        model = _best(run, used, source, model, position, checkpoints, device)
+        model = _best(run, used, source, model, position, checkpoints)
     final = write_result(run, used, corpus, source, model, tokenizer, position, notes)
     run.report.event("artifact", {"step": position.step, "uri": final, "kind": "final"})
     world.leave()
@@ -216,6 +217,15 @@ def _placed(run: Run, model: Any, kept: Path | None, settings: Settings, world: 
     return forward
 
 
+def _lost(position: Position, gradient: Gradient, rate: float, sound: bool) -> NanLoss:
+    """What to say of a step that came to nothing; `sound`: the steps before it are kept."""
+    kept = "what was learned before is kept" if sound else "the steps since the last checkpoint had spoilt the model"
+    return NanLoss(
+        f"step {position.step + 1} came to a loss of {gradient.loss} with a gradient of norm {gradient.norm} "
+        f"(learning rate {rate:.3g}) and was not taken; {kept}, a lower rate may hold"
+    )
+
+
 def _whole(source: models.Source, settings: Settings, model: Any, world: World, tokenizer: Any) -> Any:
     """The model itself, or, where it is in shares, the trained model in one piece on the CPU of the first process."""
     if not sharded(model):
@@ -235,7 +245,6 @@ def _best(
     model: Any,
     position: Position,
     checkpoints: Checkpoints,
-    device: torch.device,
 ) -> Any:
     """The model as it was evaluated best; as it is where that is the last one, or where its checkpoint is gone."""
     if position.best_step in (0, position.step):
@@ -251,9 +260,9 @@ def _best(
     position.metrics["eval_loss"] = position.best_loss
     position.result_step = best.step
     if settings.adapts:
-        models.load_adapter(model, best.path, device)
+        models.load_adapter(model, best.path, next(model.parameters()).device)
         return model
-    return models.load_model(source, settings, best.path, device=device)
+    return models.load_model(source, settings, best.path)  # on the CPU: the device still holds the other one
 
 
 def _source(run: Run) -> models.Source:

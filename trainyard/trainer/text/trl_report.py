@@ -99,6 +99,8 @@ class Telling(TrainerCallback):
         """A `validation` event; early stopping, where it is asked for, keeps the best and ends what gets no better."""
         found = {"eval_loss": float(metrics["eval_loss"])}
         found |= {f"eval_{ours}": float(metrics[f"eval_{theirs}"]) for theirs, ours in _MEASURED.items()}
+        if not math.isfinite(found["eval_loss"]):
+            raise NanLoss(f"the held-out rows came to a loss of {found['eval_loss']} after step {state.global_step}")
         better = self.position.note_evaluation(found)
         self.run.report.event("validation", {"step": state.global_step, "metrics": found})
         self._draw(state.global_step, found)

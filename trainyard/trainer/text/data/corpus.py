@@ -15,6 +15,7 @@ from trainyard.trainer.text.data.parts import Part, parts_of
 from trainyard.trainer.text.data.shapes import Shape, has_target, shape
 
 _CHECK_EVERY = 2_000
+_SKIP = 'extra_parameters.on_bad_row: "skip" would leave out what is bad'
 
 
 def look(
@@ -34,7 +35,8 @@ def look(
     read = [_read(material, f"{seed} {i}", seen) for i, material in enumerate(materials)]
     if seen.bad and (on_bad_row != "skip" or not seen.good):
         alone = "" if seen.good or len(seen.bad) == 1 else "no row can be trained on: "
-        raise DataError(alone + seen.bad.words())
+        skip = f"; {_SKIP}" if seen.good and on_bad_row != "skip" else ""
+        raise DataError(alone + seen.bad.words() + skip)
     if not seen.good:
         named = seen.without.first[0] if seen.without else "datasets"
         raise DataError(f"{named}: no row has a target to learn (an answer, a completion or a text that is not empty)")

@@ -15,6 +15,7 @@ from trainyard.trainer.text.data.material import RowError
 LINE_BYTES = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"PAR1": "parquet"}
+_ENCODE = "save the file as UTF-8"
 _CSV_OF_JSON = ("messages", "conversations")
 #: A row's number and the row, or what is wrong with it.
 Item = tuple[int, Any]
@@ -78,10 +79,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | RowError]]:
 def _slowly(line: bytes) -> Any:
     """What the strict reader refused: a number beyond its range is read, and what is wrong is said with its column."""
     try:
-        return json.loads(line.decode())
+        return json.loads(line.rstrip(b"\r\n").decode())
     except UnicodeDecodeError as e:
         packed = next((kind for mark, kind in _PACKED.items() if line.startswith(mark)), None)
-        return RowError(f"is {packed}; unpack the file" if packed else f"is not UTF-8 (byte {e.start + 1})")
+        return RowError(f"is {packed}; unpack the file" if packed else f"is not UTF-8 (byte {e.start + 1}); {_ENCODE}")
     except json.JSONDecodeError as e:
         return RowError(f"is not JSON: {e.msg} (column {e.colno}); each line must be one object")
     except (RecursionError, ValueError) as e:
@@ -108,7 +109,7 @@ class _Text:
         try:
             return line.decode()
         except UnicodeDecodeError as e:
-            self._problem = self._problem or RowError(f"is not UTF-8 (byte {e.start + 1} of line {number})")
+            self._problem = self._problem or RowError(f"is not UTF-8 (byte {e.start + 1} of line {number}); {_ENCODE}")
             return line.decode(errors="replace")
 
     def taken(self) -> tuple[int, RowError | None]:

@@ -58,6 +58,11 @@ def place(file: str | Path, number: int, unit: Unit) -> str:
     return f"{file}:{number}" if unit == "line" else f"{file}: row {number}"
 
 
+def counted(count: int, one: str = "row", more: str = "rows") -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
 @frozen
 class Source:
     """One file or hub dataset as it was read; `rows` have something to learn or not, the bad ones are not counted."""

@@ -6,13 +6,13 @@ The loop imports this package under one name: `from trainyard.trainer.text impor
 from transformers.utils import logging as transformers_logging
 
 from trainyard.trainer.text.model.adapters import NAME, after_step, before_step, virtual_tokens
-from trainyard.trainer.text.model.base import dress, load_model, parameter_groups, stored_dtype, trainable
+from trainyard.trainer.text.model.base import dress, load_model, parameter_groups, parameters, stored_dtype, trainable
 from trainyard.trainer.text.model.checks import check_machine
 from trainyard.trainer.text.model.peft_config import make_config
 from trainyard.trainer.text.model.precision import computed_in
 from trainyard.trainer.text.model.saving import load_adapter, save_for_resume, save_model, save_result
 from trainyard.trainer.text.model.source import Source, find, remote
-from trainyard.trainer.text.model.tokenizer import check_vocabulary, load_config, load_tokenizer, longest
+from trainyard.trainer.text.model.tokenizer import check_vocabulary, load_config, load_tokenizer, longest, vocabulary
 
 __all__ = [
     "NAME",
@@ -31,6 +31,7 @@ __all__ = [
     "longest",
     "make_config",
     "parameter_groups",
+    "parameters",
     "quiet",
     "remote",
     "save_for_resume",
@@ -39,6 +40,7 @@ __all__ = [
     "stored_dtype",
     "trainable",
     "virtual_tokens",
+    "vocabulary",
 ]
 
 

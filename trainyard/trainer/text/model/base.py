@@ -15,7 +15,7 @@ from trainyard.trainer.text.model.peft_config import AT
 from trainyard.trainer.text.model.precision import computed_in
 from trainyard.trainer.text.model.quantised import prepare, quantisation
 from trainyard.trainer.text.model.scratch import random_model
-from trainyard.trainer.text.model.source import Source, check_files
+from trainyard.trainer.text.model.source import CONFIG, Source, check_files
 from trainyard.trainer.text.model.tokenizer import load_config
 from trainyard.trainer.text.settings import Settings
 
@@ -74,6 +74,12 @@ def trainable(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def parameters(model: Any) -> int:
+    """How many parameters there are; those in 4 bits lie two in a byte and are counted as they are unpacked."""
+    states = ((p, getattr(p, "quant_state", None)) for p in model.parameters())
+    return sum(p.numel() if state is None else state.shape.numel() for p, state in states)
+
+
 def parameter_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     """Biases and norms are not decayed."""
     named = [p for p in model.parameters() if p.requires_grad]
@@ -92,10 +98,16 @@ def _loaded(source: Source, settings: Settings, resumed: Path | None, device: to
     check_files(folder, source.where)
     try:
         model, told = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, output_loading_info=True, **arguments
+            folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
         )
     except Exception as e:
         raise from_source(e, f"{source.where}: {folder}") from e
+    if told["mismatched_keys"]:
+        name, there, wanted = min(told["mismatched_keys"], key=lambda one: str(one[0]))
+        raise ModelError(
+            f"{source.where}: its {CONFIG} does not fit its weights: {name} is {list(there)} in the files and would be "
+            f"{list(wanted)} by {folder / CONFIG}; give the {CONFIG} that the weights came with"
+        )
     if told["missing_keys"]:
         names = sorted(told["missing_keys"])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -71,11 +71,11 @@ def _cast_frozen(model: Any, dtype: torch.dtype) -> None:
 
 
 def _untie(model: Any) -> None:
-    """A head that shares its weight with the embeddings gets its own where only one of the two was adapted."""
+    """A head that shares its weight with the embeddings gets its own where one of the two was adapted, or each was."""
     base = model.get_base_model()
     head, embeddings = base.get_output_embeddings(), base.get_input_embeddings()
     adapted = [m for m in (head, embeddings) if isinstance(m, BaseTunerLayer)]
-    if len(adapted) == 1:
+    if adapted:
         layer = adapted[0].get_base_layer()
         layer.weight = torch.nn.Parameter(layer.weight.data.clone(), requires_grad=False)
 

@@ -202,7 +202,8 @@ def words(hint: Any) -> str:
     """A type for people."""
     inner = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(words(one) for one in inner if one is not type(None)))
+        found = {words(one) for one in inner if one is not type(None)}
+        return " or ".join(sorted(found, key=lambda kind: (len(kind), kind)))  # typing keeps no order of its own
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, inner))
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", dict: "an object"}

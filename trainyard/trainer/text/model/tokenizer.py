@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from trainyard.trainer.failures import ConfigError, ModelError, from_source
@@ -11,9 +12,11 @@ from trainyard.trainer.text.data.material import Row
 from trainyard.trainer.text.model.scratch import texts_of, train_tokenizer
 from trainyard.trainer.text.model.source import Source
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.tokens import Example
+from trainyard.trainer.text.tokens import Example, Examples
 
 LONGEST_BY_DEFAULT = 2048
+#: How transformers begins to say it.
+_NO_TOKENIZER = "instantiate the backend tokenizer"
 
 
 def load_tokenizer(
@@ -32,6 +35,12 @@ def load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder or source.folder, use_fast=True, trust_remote_code=False)
     except Exception as e:
+        if isinstance(e, ValueError) and _NO_TOKENIZER in str(e):
+            raise ModelError(
+                f"{source.where}: {folder or source.folder} has no tokenizer that can be read: tokenizer.json and "
+                "tokenizer_config.json belong there; copy them from where the model came from, or write them with "
+                "tokenizer.save_pretrained"
+            ) from e
         raise from_source(e, f"{source.where}: its tokenizer") from e
     if not tokenizer.is_fast:
         raise ModelError(f"{source.where}: it has no fast tokenizer (tokenizer.json), which training needs")
@@ -59,15 +68,22 @@ def longest(config: Any, settings: Settings) -> int:
     asked = settings.max_sequence_length
     if asked is not None and asked > positions:
         raise ConfigError(
-            f"tuning_parameters.max_sequence_length: {asked} is more than the model's {positions} positions"
+            f"tuning_parameters.max_sequence_length: {asked} is more than the model's {positions} positions; "
+            f"{positions} would run"
         )
     return asked or min(positions, LONGEST_BY_DEFAULT)
 
 
+def vocabulary(model: Any) -> int:
+    """How many tokens the model knows; what an adapter wraps around its embeddings has another shape."""
+    embeddings = model.get_input_embeddings().modules()
+    return next(int(m.num_embeddings) for m in embeddings if isinstance(m, torch.nn.Embedding))
+
+
 def check_vocabulary(source: Source, model: Any, examples: Sequence[Example]) -> None:
     """Raises `ModelError` when the tokenizer knows tokens that the model does not."""
-    known = model.get_input_embeddings().num_embeddings
-    largest = max(int(e.ids.max()) for e in examples)
+    known = vocabulary(model)
+    largest = examples.largest if isinstance(examples, Examples) else max(int(e.ids.max()) for e in examples)
     if largest >= known:
         raise ModelError(
             f"{source.where}: its tokenizer gave token {largest}, the model has {known}; they do not belong together"
