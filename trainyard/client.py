@@ -152,6 +152,25 @@ class Client:
         """Wish the job's end; the answer does not wait for it."""
         return (await self.call("POST", job_path(job_id, "cancel"))).document
 
+    async def pause(self, job_id: str) -> Document:
+        """Have the job give its devices back, after a checkpoint; the answer does not wait for it."""
+        return (await self.call("POST", job_path(job_id, "pause"))).document
+
+    async def resume(self, job_id: str, document: Mapping[str, object] | None = None) -> Document:
+        """Go on with a paused, failed or cancelled job from its newest checkpoint.
+
+        `document`: what is to be different, `{"backend"?, "tuning_parameters"?, "resources"?, "secrets"?}`.
+        """
+        return (await self.call("POST", job_path(job_id, "resume"), document=document or {})).document
+
+    async def change(self, job_id: str, patch: Mapping[str, object]) -> Document:
+        """Change a job that has not ended by a merge patch; it holds when `job.changed` is told."""
+        return (await self.call("PATCH", job_path(job_id), document=patch)).document
+
+    async def checkpoint(self, job_id: str) -> Document:
+        """Ask a running job for a checkpoint now: `{"command_id"}`; it is told as `job.checkpoint`."""
+        return (await self.call("POST", job_path(job_id, "checkpoint"))).document
+
     async def checkpoints(self, job_id: str) -> Document:
         """`{"checkpoints": [...]}`."""
         return (await self.call("GET", job_path(job_id, "checkpoints"))).document

@@ -80,6 +80,28 @@ async def test_a_refusal_carries_every_error_of_the_document(serve: Any) -> None
     assert [e["path"] for e in caught.value.errors] == ["$", "x"]
 
 
+async def test_a_job_is_steered_by_the_calls_of_the_api(serve: Any) -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        seen.append((request.method, request.path, await request.text()))
+        return web.json_response({"job_id": "j"}, status=202)
+
+    async with Client(url(await serve({"* /train/{rest:.*}": take}))) as client:
+        await client.pause("j")
+        await client.resume("j")
+        await client.resume("j", {"tuning_parameters": {"max_steps": 9}})
+        await client.change("j", {"priority": 3})
+        assert await client.checkpoint("j") == {"job_id": "j"}
+    assert seen == [
+        ("POST", "/train/j/pause", ""),
+        ("POST", "/train/j/resume", "{}"),
+        ("POST", "/train/j/resume", '{"tuning_parameters": {"max_steps": 9}}'),
+        ("PATCH", "/train/j", '{"priority": 3}'),
+        ("POST", "/train/j/checkpoint", ""),
+    ]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

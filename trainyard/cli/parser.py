@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_server(commands)
     _add_documents(commands)
     _add_looks(commands)
+    _add_control(commands)
     _add_streams(commands)
     return parser
 
@@ -117,6 +118,25 @@ def _add_looks(commands: "Commands") -> None:
     _command(commands, "backends", "looks.backends", "list where jobs can run")
 
 
+def _add_control(commands: "Commands") -> None:
+    _add_job(_command(commands, "pause", "control.pause", "have a job save a checkpoint and give its devices back"))
+    resume = _command(commands, "resume", "control.resume", "go on with a paused, failed or cancelled job")
+    _add_job(resume)
+    resume.add_argument("--backend", help="another backend than before")
+    change = _command(commands, "change", "control.change", "change a job that has not ended")
+    _add_job(change)
+    for parser in (resume, change):
+        parser.add_argument(
+            "--set",
+            action="append",
+            type=_setting,
+            metavar="PATH=VALUE",
+            default=[],
+            help="as tuning_parameters.max_steps=100; a value that is no JSON is text; repeatable",
+        )
+    _add_job(_command(commands, "checkpoint", "control.checkpoint", "have a running job save a checkpoint now"))
+
+
 def _add_streams(commands: "Commands") -> None:
     events = _command(commands, "events", "streams.events", "show what happened to a job")
     _add_job(events)
@@ -136,6 +156,13 @@ def _job(text: str) -> str:
     if not text.strip("."):
         raise argparse.ArgumentTypeError(f"a job's id has letters or digits, got {text!r}")
     return text
+
+
+def _setting(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise argparse.ArgumentTypeError(f"must be like tuning_parameters.max_steps=100, got {text!r}")
+    return path, value
 
 
 def _number(text: str) -> int:

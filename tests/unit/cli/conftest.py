@@ -48,6 +48,9 @@ class TinyService:
         app.router.add_get("/train", self.list)
         app.router.add_get("/train/{id}", self.show)
         app.router.add_post("/train/{id}/cancel", self.cancel)
+        for call in ("pause", "resume", "checkpoint"):
+            app.router.add_post(f"/train/{{id}}/{call}", self.steer)
+        app.router.add_patch("/train/{id}", self.steer)
         app.router.add_get("/train/{id}/events", self.events)
         app.router.add_get("/train/{id}/logs", self.logs)
         app.router.add_get("/backends", self.backends)
@@ -87,6 +90,15 @@ class TinyService:
     async def cancel(self, request: web.Request) -> web.Response:
         job = self.jobs[request.match_info["id"]]
         return web.json_response(job | {"status": "running", "phase": "stopping"}, status=202)
+
+    async def steer(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.read())
+        call = request.path.rpartition("/")[2]
+        if call == "checkpoint":
+            return web.json_response({"command_id": "c1"}, status=202)
+        phases = {"pause": ("running", "pausing"), "resume": ("queued", "waiting")}
+        status, phase = phases.get(call, ("running", "training"))
+        return web.json_response(self.jobs[request.match_info["id"]] | {"status": status, "phase": phase}, status=202)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         events = [event(n, status) for n, status in enumerate(self.statuses, 1)]
