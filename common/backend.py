@@ -192,6 +192,8 @@ class BaseTrainerBackend(ABC):
     interface_version: ClassVar[int] = INTERFACE_VERSION
     name: ClassVar[str]
     simulated: ClassVar[bool] = False
+    on_this_machine: ClassVar[bool] = False
+    """Whether its runs reach the service at a loopback address; others need `TRAINYARD_PUBLIC_URL` to post events."""
     capabilities: ClassVar[frozenset[str]] = frozenset()
     """Of `checkpoint_now`, `validate_now`, `pause`, `change`, `resume`, `dump_stacks`, `multi_node`, `logs`; what is
     not named is a 409."""

@@ -56,6 +56,10 @@ class Conflict(TrainyardError):
     code = "conflict"
 
 
+class Over(Conflict):
+    """The run is over: nothing of it is taken any more, and it must stop."""
+
+
 class NotSupported(Conflict):
     """The backend has no such capability."""
 

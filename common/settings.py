@@ -11,6 +11,7 @@ from common.errors import SettingError
 from schemas.values import Secret
 
 PREFIX = "TRAINYARD_"
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _FOLDERS = {"jobs_folder": "jobs_dir", "cache_folder": "cache_dir"}
 GIB = 1 << 30
 MIB = 1 << 20
@@ -37,6 +38,10 @@ class Settings:
     backend: str = _setting("local", "the backend of requests that name none")
     token: Secret | None = _setting(None, "the fixed token that every caller must send")
     secret_key: Secret | None = _setting(None, "base64 of 32 bytes that seal secrets; default `<data>/secret.key`")
+    allow_command: bool | None = _setting(
+        None, "whether jobs may bring a trainer of their own, which runs as the service's user; default: yes"
+    )
+    public_url: str | None = _setting(None, "where runs on other machines reach this service, as `https://host`")
     log_format: Literal["auto", "json", "console"] = _setting(
         "auto", "JSON, key-values, or by whether it is a terminal"
     )
@@ -118,6 +123,14 @@ def _parse(attribute: "Attribute[Any]", text: str) -> object:
         if text not in get_args(kind):
             raise SettingError(f"{name} must be one of {', '.join(get_args(kind))}, got {text!r}")
         return text
+    if attribute.name == "public_url":
+        if not text.startswith(("http://", "https://")):
+            raise SettingError(f"{name} must be an http or https URL, got {text!r}")
+        return text.rstrip("/")
+    if kind == bool | None:
+        if text.lower() not in _WORDS:
+            raise SettingError(f"{name} must be true or false, got {text!r}")
+        return _WORDS[text.lower()]
     if kind in (int, float):
         return _number(name, kind, text, attribute.metadata["least"])
     if kind == Secret | None:

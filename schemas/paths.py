@@ -18,7 +18,8 @@ def absolute_paths(
     """The document with its sources, outputs and local model at absolute paths; itself where they are; URIs stay.
 
     A model's name, and the source of a dataset of format `hf`, may be a hub id: it is taken for a path when it begins
-    like one (`/`, `./`, `../`, `~/`) or when `exists` says so of the path below `cwd`.
+    like one (`/`, `./`, `../`, `~/`) or when `exists` says so of the path below `cwd`. Of a command those arguments are
+    paths that are one word beginning with `./` or `../`.
     """
 
     def place(text: str) -> str:
@@ -44,7 +45,18 @@ def absolute_paths(
         placed = [_changed(d, ("source",), place_or_hub_id if _by_hub(d) else place) for d in given]
         if any(new is not old for new, old in zip(placed, given, strict=True)):
             changes["datasets"] = placed
+    extra = document.get("extra_parameters")
+    if isinstance(extra, dict) and isinstance(command := extra.get("command"), list):
+        placed = [_argument(part, cwd) for part in command]
+        if placed != command:
+            changes["extra_parameters"] = {**extra, "command": placed}
     return {**document, **changes} if changes else document
+
+
+def _argument(part: Any, cwd: Path) -> Any:
+    """An argument of a command; a text of several words is no path."""
+    is_path = isinstance(part, str) and part.startswith(("./", "../")) and len(part.split()) == 1
+    return _absolute(part, cwd) if is_path else part
 
 
 def _by_hub(dataset: Any) -> bool:

@@ -242,11 +242,13 @@ class ExtraParameters:
 
     @classmethod
     def settle(cls, given: dict[str, Any], document: Mapping[str, Any], trail: Trail) -> None:
-        """`command` and its engine belong together."""
+        """`command` and its engine belong together: where no engine is named, a command is its own."""
         if given.get("engine") == "command" and document.get("command") is None:
             trail.error("is required with engine 'command': a list of strings", "command")
         if "command" in given and given.get("engine", "command") != "command":
             trail.warning(f"is used only with engine 'command', not with {given['engine']!r}", "command")
+        elif "command" in given and document.get("engine") is None:
+            given["engine"] = "command"
 
 
 @frozen(kw_only=True)

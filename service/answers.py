@@ -40,6 +40,16 @@ async def tell_answer(store: Store, uid: str, attempt: int, ack: RunAck, cursor:
     return None
 
 
+def taken_up(record: JobRecord, step: int) -> tuple[list[JobChanged], list[Entry]]:
+    """The list for the run that goes on from `step`, where what no run answered holds from; and what is told of it."""
+    request, known, told = read_spec(record.spec).request, entries(record.changes), []
+    for entry in unanswered(known):
+        old = {path: value_at(request, known, path) for path in entry["values"]}
+        told.append(JobChanged(request=entry["values"], old=old, new=entry["values"], step=step))
+        known = settled(known, entry["id"], step)
+    return told, known
+
+
 def _changed(record: JobRecord, known: list[Entry], asked: Entry, ack: RunAck, step: int | None) -> JobChanged:
     values, request = asked["values"], read_spec(record.spec).request
     old = {path: value_at(request, known, path) for path in values}

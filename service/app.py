@@ -4,11 +4,14 @@ from aiohttp import web
 
 from service.api import absent
 from service.api.middlewares import request_ids
-from service.api.train import control, events, jobs, logs, reports, state
+from service.api.train import control, events, jobs, logs, reports, runs, state
 from service.keys import PARTS
 from service.parts import Parts
 
-ROUTES = (*jobs.ROUTES, *control.ROUTES, *events.ROUTES, *logs.ROUTES, *reports.ROUTES, *state.ROUTES, *absent.ROUTES)
+ROUTES = (
+    *(*jobs.ROUTES, *control.ROUTES, *events.ROUTES, *logs.ROUTES, *reports.ROUTES),
+    *(*runs.ROUTES, *state.ROUTES, *absent.ROUTES),
+)
 
 
 def make_app(parts: Parts) -> web.Application:

@@ -17,9 +17,10 @@ from common.event import JobCancelled, JobFailed, JobPaused, JobPhase, JobSubmit
 from common.folder import JobFolder, spec_document
 from common.job import Job, Phase, Reason, Status, Wish
 from common.settings import Settings
-from service.revisions import entries, for_run
+from service.job_tokens import TOKEN, base_url, reporting
+from service.revisions import deadline_of, entries, for_run, unanswered
 from service.specs import read_spec
-from service.store.base import Changes, JobRecord, Store
+from service.store.base import REPLACED, Changes, JobRecord, Store
 from service.watch import Watch, close_attempt
 
 log = structlog.get_logger(__name__)
@@ -166,7 +167,7 @@ class Dispatch:
         for record in waiting:
             if record.job.uid in self._taken or record.job.uid in released:
                 continue
-            spec = evolve(read_spec(record.spec), changes=tuple(for_run(entries(record.changes))))
+            spec = _spec_for_run(record)
             if free is not None:
                 lacking = _lacking(spec, free, known.in_flight)
                 if lacking is not None:
@@ -241,6 +242,8 @@ class Dispatch:
             if spec.folder:
                 folder = JobFolder(self._settings.jobs_dir / job.job_id)
                 secrets = secrets_for_run(await self._store.secrets(job.uid))
+                if spec.engine == "command":
+                    secrets |= await reporting(self._store, job, base_url(self._settings, backend))
                 await asyncio.to_thread(folder.make, spec_document(job, spec), job.attempt, secrets)
             return await backend.submit(job, job.attempt, spec)
 
@@ -258,7 +261,9 @@ class Dispatch:
             return
         self._unsure.discard(uid)
         self._watch.begin(evolve(record, job=job), handle)  # before the wish is read: a later one finds the watcher
-        if (wanted := (await self._store.job_by_uid(uid)).wanted) is not Wish.RUN:
+        present = await self._store.job_by_uid(uid)
+        self._watch.change(uid, unanswered(entries(present.changes)))
+        if (wanted := present.wanted) is not Wish.RUN:
             with suppress(IllegalMove):  # it has ended already
                 phase = Phase.STOPPING if wanted is Wish.CANCEL else Phase.PAUSING
                 await self._store.append(uid, [JobPhase(phase=phase)])
@@ -356,6 +361,12 @@ async def _discard(backend: BaseTrainerBackend, handle: Handle) -> None:
             return
 
 
+def _spec_for_run(record: JobRecord) -> JobSpec:
+    """The spec with what was changed since it was built."""
+    spec, changes = read_spec(record.spec), entries(record.changes)
+    return evolve(spec, changes=tuple(for_run(changes)), deadline_minutes=deadline_of(changes, spec.deadline_minutes))
+
+
 def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str | None:
     """Why a job can't start with what is free; None takes it off `free`."""
     for name, count in spec.needs.items():
@@ -369,8 +380,9 @@ def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str 
 def secrets_for_run(secrets: Mapping[str, str]) -> dict[str, Any]:
     """What a run is handed of a job's secrets (contract trainer.md, 6)."""
     prefix = "extra_parameters.env."
+    secrets = {path: value for path, value in secrets.items() if not path.startswith(REPLACED)}
     return {
-        "values": {path: value for path, value in secrets.items() if not path.startswith(prefix)},
+        "values": {path: value for path, value in secrets.items() if not path.startswith((prefix, TOKEN))},
         "env": {path.removeprefix(prefix): value for path, value in secrets.items() if path.startswith(prefix)},
         "job_token": None,
     }

@@ -9,7 +9,7 @@ import sys
 
 import structlog
 from aiohttp import web
-from attrs import define
+from attrs import define, evolve
 
 from common.errors import StartError
 from common.settings import Settings, unknown_variables
@@ -51,6 +51,7 @@ class _Stop:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
+    settings = evolve(settings, port=listener.getsockname()[1])  # runs are told where to post: never 0
     stop = _Stop(asyncio.Event())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

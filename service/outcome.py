@@ -6,23 +6,26 @@ from common.exits import EXPLANATIONS, REASONS, Exit
 from common.job import Reason, Wish
 
 _GAVE_WAY = (Exit.STOPPED_SAVED, Exit.STOPPED_UNSAVED)
+#: How a run leaves that is to pause; fenced: it was shut out before it had claimed its attempt.
+_PAUSED = (*_GAVE_WAY, Exit.FENCED)
 #: What is tried again where `max_retries` allows: no fault of the job's own.
 RETRIED = frozenset({Reason.PREEMPTED, Reason.NODE_FAILURE, Reason.LOST, Reason.STALLED, Reason.KILLED})
 
 
 def outcome(ended: RunEnded, wanted: Wish, engine: str) -> Body:
     """The end that is told. A run that finished before it saw the wish has succeeded."""
+    own = engine == "command"
     if ended.code == Exit.DONE and ended.reason is None:
         return JobSucceeded(step=ended.step, final_uri=ended.final_uri)
     if wanted is Wish.CANCEL:
         return JobCancelled(step=ended.step)
-    if wanted is Wish.PAUSE and (ended.code in _GAVE_WAY or ended.signal is not None):
+    if wanted is Wish.PAUSE and (ended.code in _PAUSED or ended.signal is not None or (own and ended.code)):
         return JobPaused(step=ended.step)
     if ended.reason is Reason.CANCELLED_OUTSIDE:
         return JobCancelled(reason=ended.reason, step=ended.step)
     reason = ended.reason or _reason(ended, engine)
-    ours = engine != "command" and ended.code is not None
-    explanation = ended.explanation or (EXPLANATIONS.get(ended.code) if ours and ended.code is not None else None)
+    ours = None if own or ended.code is None else EXPLANATIONS.get(ended.code)
+    explanation = ended.explanation or ours
     return JobFailed(
         reason=reason,
         exit_code=ended.code,
@@ -37,6 +40,8 @@ def _reason(ended: RunEnded, engine: str) -> Reason:
         return Reason.KILLED
     if ended.code is None:
         return Reason.LOST
-    if ended.code in (Exit.STOPPED_SAVED, Exit.STOPPED_UNSAVED):
+    if engine == "command":
+        return Reason.EXIT_CODE
+    if ended.code in _GAVE_WAY:
         return Reason.KILLED
-    return REASONS.get(ended.code, Reason.EXIT_CODE) if engine != "command" else Reason.EXIT_CODE
+    return REASONS.get(ended.code, Reason.EXIT_CODE)

@@ -21,6 +21,7 @@ from service.bus import Bus
 from service.dispatch import Dispatch
 from service.metrics import Metrics
 from service.mirror import Mirror
+from service.posted import Posted
 from service.preflight import Preflights
 from service.recovery import recover
 from service.store.base import Counts, Store, StoredEvent
@@ -60,6 +61,7 @@ class Parts:
     mirror: Mirror
     metrics: Metrics
     preflights: Preflights
+    posted: Posted = field(factory=Posted)
     cwd: Path = field(factory=Path.cwd)
     subscribers: int = 0
     stopping: bool = False

@@ -6,19 +6,20 @@ from common.clock import Clock, stamp
 from common.event import Body, JobFailed, JobRetrying
 from common.job import Wish
 from common.json_text import to_text
+from service.answers import taken_up
 from service.checkpoints import newest_step
 from service.outcome import RETRIED
-from service.revisions import answered_by_end, entries
 from service.store.base import Changes, JobRecord, Store
 
 log = structlog.get_logger(__name__)
 
 _LONGEST_SECONDS = 300.0
+_MOST_DOUBLINGS = 20
 
 
 async def once_more(
     store: Store, clock: Clock, record: JobRecord, end: Body, max_retries: int, first_seconds: float
-) -> tuple[Body, Changes] | None:
+) -> tuple[list[Body], Changes] | None:
     """What is told and stored in place of `end`; None when the end stands. `first_seconds`: before the first retry."""
     if not isinstance(end, JobFailed) or end.reason not in RETRIED or record.wanted is not Wish.RUN:
         return None
@@ -26,7 +27,8 @@ async def once_more(
     if done >= max_retries:
         return None
     step = await newest_step(store, record.job.uid)
-    at = clock.now() + min(first_seconds * 2**done, _LONGEST_SECONDS)
+    at = clock.now() + min(first_seconds * 2 ** min(done, _MOST_DOUBLINGS), _LONGEST_SECONDS)
     log.info("the job is tried again", job_id=record.job.job_id, reason=end.reason, attempt=record.job.attempt + 1)
-    told = JobRetrying(reason=end.reason, not_before=stamp(at), resumed_from=step)
-    return told, Changes(not_before=at, changes=to_text(answered_by_end(entries(record.changes), step or 0)))
+    told, changes = taken_up(record, step or 0)
+    retrying = JobRetrying(reason=end.reason, not_before=stamp(at), resumed_from=step)
+    return [*told, retrying], Changes(not_before=at, changes=to_text(changes))

@@ -1,8 +1,9 @@
 """What resumes and changes made of a job's document, as kept in the row's `changes` (contract train.md, "Frozen").
 
 An entry is `{"id", "step", "values"}`: `values` by dotted path, `step` the one that they hold from, None while the run
-has not answered. An entry with `"resume": true` was given with a resume: its values are part of the document that the
-next run is built from. Every other one is handed to runs beside the document, and holds from its step on.
+has not answered. An entry with `"resume": true` was given with a resume, or while nothing ran: its values are part of
+the document that the next run is built from. Every other one is handed to runs beside the document, and holds from its
+step on.
 """
 
 import copy
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Entry = dict[str, Any]
+DEADLINE = "resources.max_duration_minutes"
 _PART = re.compile(r"[^.\[\]]+")
 
 
@@ -76,7 +78,7 @@ def document_of(original: str, changes: Sequence[Entry]) -> dict[str, Any]:
 
 
 def for_run(changes: Sequence[Entry]) -> list[Entry]:
-    """What a run repeats at the same steps: no value that a later resume gave anew."""
+    """What a run repeats at the same steps: no value that was given anew, by a resume or from an earlier step on."""
     return list(_repeated(changes))
 
 
@@ -84,14 +86,26 @@ def _repeated(changes: Sequence[Entry]) -> Iterator[Entry]:
     for n, entry in enumerate(changes):
         if entry.get("resume"):
             continue
-        given_anew = {path for later in changes[n + 1 :] if later.get("resume") for path in later["values"]}
+        step = entry["step"] or 0
+        later = [other for other in changes[n + 1 :] if other.get("resume") or (other["step"] or 0) <= step]
+        given_anew = {path for other in later for path in other["values"]}
         values = {
             path: value
             for path, value in entry["values"].items()
             if path.startswith("tuning_parameters.") and path not in given_anew
         }
         if values:
-            yield {"step": entry["step"] or 0, "values": values}
+            yield {"step": step, "values": values}
+
+
+def deadline_of(changes: Sequence[Entry], before: float | None) -> float | None:
+    """The deadline in minutes that a run begins with; `before`: the spec's, which knows the newest resume."""
+    for entry in reversed(changes):
+        if entry.get("resume"):
+            break
+        if DEADLINE in entry["values"]:
+            return float(entry["values"][DEADLINE])
+    return before
 
 
 def settled(changes: Sequence[Entry], command_id: str, step: int | None) -> list[Entry]:
@@ -119,8 +133,3 @@ def value_at(request: Mapping[str, Any], changes: Sequence[Entry], path: str) ->
 def unanswered(changes: Sequence[Entry]) -> list[Entry]:
     """What no run has taken yet."""
     return [entry for entry in changes if entry["step"] is None]
-
-
-def answered_by_end(changes: Sequence[Entry], step: int) -> list[Entry]:
-    """The list for the attempt that goes on from `step`: what was still unanswered holds from there."""
-    return [entry if entry["step"] is not None else {**entry, "step": step} for entry in changes]

@@ -34,7 +34,7 @@ from service.metrics import Metrics
 from service.mirror import Mirror
 from service.outcome import outcome
 from service.retries import once_more
-from service.revisions import Entry, entries, unanswered
+from service.revisions import DEADLINE, Entry, entries, unanswered
 from service.specs import read_spec
 from service.store.base import Changes, JobRecord, Store
 
@@ -59,6 +59,9 @@ class _Watched:
     heard: float = 0.0
     """When the run last said something (monotonic)."""
     stalled: bool = False
+    changing: asyncio.Lock = field(factory=asyncio.Lock)
+    """Changes reach the run in the order in which they were stored."""
+    passed_on: set[str] = field(factory=set)
 
 
 class Watch:
@@ -97,8 +100,7 @@ class Watch:
         watched.task = asyncio.create_task(self._watch(watched, backend, spec.engine, spec.folder))
         if watched.stall_seconds is not None:
             self._spawn(self._look_for_stall(watched))
-        if waiting := unanswered(entries(record.changes)):
-            self._spawn(self.change(record.job.uid, waiting))
+        self.change(record.job.uid, unanswered(entries(record.changes)))
 
     async def send(self, uid: str, command: Command) -> None:
         """Pass a command to a live run. Raises `Conflict` when there is none, `Unavailable` when it isn't reached."""
@@ -110,38 +112,57 @@ class Watch:
                 await backend.send(watched.handle, command)
         except (BackendUnavailable, TimeoutError) as e:
             raise Unavailable(f"backend {backend.name!r} can't pass a command on: {e or 'it does not answer'}") from e
+        except Exception as e:  # a backend of somebody else's may raise anything
+            log.exception("a command can't be passed on", job_id=watched.job.job_id)
+            raise Unavailable(f"backend {backend.name!r} can't pass a command on: {type(e).__name__}: {e}") from e
 
-    async def change(self, uid: str, waiting: Sequence[Entry]) -> None:
-        """Pass stored changes to the run; sent again until it answers, for its answer is what counts."""
-        wait = _FIRST_RETRY
-        for entry in waiting:
-            values = {k: v for k, v in entry["values"].items() if not k.startswith("resources.")}
-            if (minutes := entry["values"].get("resources.max_duration_minutes")) is not None:
-                values["deadline_minutes"] = minutes
-            while uid in self._live:
-                try:
-                    await self.send(uid, Change(id=entry["id"], values=values))
-                    break
-                except Unavailable as e:
-                    log.warning("a change waits for the backend", uid=uid, error=e.message)
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2, _LAST_RETRY)
-                except Conflict:
-                    break
+    def change(self, uid: str, waiting: Sequence[Entry]) -> None:
+        """Pass stored changes to the run, each once, in the order of the calls; returns at once."""
+        if waiting and (watched := self._live.get(uid)) is not None:
+            self._spawn(self._change(watched, waiting))
+
+    async def _change(self, watched: _Watched, waiting: Sequence[Entry]) -> None:
+        async with watched.changing:
+            for entry in waiting:
+                if entry["id"] in watched.passed_on:
+                    continue
+                values = {k: v for k, v in entry["values"].items() if not k.startswith("resources.")}
+                if (minutes := entry["values"].get(DEADLINE)) is not None:
+                    values["deadline_minutes"] = minutes
+                await self._pass_on(watched, Change(id=entry["id"], values=values))
+                watched.passed_on.add(entry["id"])
+
+    async def _pass_on(self, watched: _Watched, command: Command) -> None:
+        """Send until the backend takes it, or the run is over."""
+        uid, wait = watched.job.uid, _FIRST_RETRY
+        while self._live.get(uid) is watched:
+            try:
+                await self.send(uid, command)
+                return
+            except Conflict:
+                return
+            except Unavailable as e:
+                log.warning("a change waits for the backend", job_id=watched.job.job_id, error=e.message)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LAST_RETRY)
 
     async def cancel(self, uid: str) -> None:
         """Pass a stored wish to cancel on to the run; a backend that fails is asked again until the run is over."""
-        if not await self._cancelled(uid):
-            self._spawn(self._cancel_later(uid))
+        if (watched := self._live.get(uid)) is not None:
+            await self._cancel(watched)
+
+    async def _cancel(self, watched: _Watched) -> None:
+        if not await self._cancelled(watched):
+            self._spawn(self._cancel_later(watched))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._askers.add(task)
         task.add_done_callback(self._askers.discard)
 
-    async def _cancelled(self, uid: str) -> bool:
-        """Whether the backend took the wish, or nothing is left to end."""
-        if (watched := self._live.get(uid)) is None:
+    async def _cancelled(self, watched: _Watched) -> bool:
+        """Whether the backend took the wish, or nothing is left to end; a later run of the job is another's matter."""
+        if self._live.get(watched.job.uid) is not watched:
             return True
         backend = self._registry.get(watched.job.backend)
         try:
@@ -155,11 +176,11 @@ class Watch:
             return False
         return True
 
-    async def _cancel_later(self, uid: str) -> None:
+    async def _cancel_later(self, watched: _Watched) -> None:
         wait = _FIRST_RETRY
         while True:
             await asyncio.sleep(wait)
-            if await self._cancelled(uid):
+            if await self._cancelled(watched):
                 return
             wait = min(wait * 2, _LAST_RETRY)
 
@@ -208,9 +229,9 @@ class Watch:
         assert watched.stall_seconds is not None
         uid = watched.job.uid
         structlog.contextvars.bind_contextvars(job_id=watched.job.job_id)
-        while uid in self._live:
-            silent = self._clock.monotonic() - watched.heard
-            if silent < watched.stall_seconds or watched.job.status is not Status.RUNNING:
+        while self._live.get(uid) is watched:
+            silent = self._clock.monotonic() - watched.heard if watched.job.status is Status.RUNNING else 0.0
+            if silent < watched.stall_seconds:
                 await asyncio.sleep(max(min(watched.stall_seconds - silent, _STALL_LOOK_SECONDS), 0.05))
                 continue
             log.warning("the run is stalled and is ended", seconds=round(silent))
@@ -224,7 +245,7 @@ class Watch:
                     await asyncio.sleep(_STACKS_SECONDS)
             except TrainyardError as e:
                 log.warning("the stall could not be told or looked into", error=e.message)
-            await self.cancel(uid)
+            await self._cancel(watched)
             return
 
     async def _take(self, watched: _Watched, event: BackendEvent, engine: str, folder: bool) -> bool:
@@ -271,26 +292,39 @@ class Watch:
         if folder:
             path = self._settings.jobs_dir / watched.job.job_id
             await asyncio.to_thread(close_attempt, JobFolder(path), attempt)
-        record = await self._store.job_by_uid(watched.job.uid)
         if watched.stalled and ended.reason is None and ended.code != Exit.DONE:
             ended = evolve(ended, reason=Reason.STALLED)
+        while not await self._told_end(watched, ended, engine):  # a wish or a change came meanwhile
+            pass
+
+    async def _told_end(self, watched: _Watched, ended: RunEnded, engine: str) -> bool:
+        """Tell the end that follows from the job as it is now; False when it is that no more."""
+        record = await self._store.job_by_uid(watched.job.uid)
+        attempt, version = watched.handle.attempt, record.version
         body = masked(outcome(ended, record.wanted, engine), watched.masker)
-        again = await self._once_more(watched, record, body)
-        bodies = [again[0] if again else body]
-        if record.job.status is Status.QUEUED and body.type == "job.succeeded":
-            bodies = [JobRunning(), body]
-        stored = again[1] if again else Changes(without_run=body.type == "job.paused")
+        bodies, stored = await self._what_follows(watched, record, body)
         try:
-            await self._store.append(watched.job.uid, bodies, attempt=attempt, changes=stored, urgent=True)
+            await self._store.append(
+                watched.job.uid, bodies, attempt=attempt, changes=stored, if_version=version, urgent=True
+            )
+        except Conflict:
+            return False
         except IllegalMove as e:
             self._metrics.dropped.labels(body.type).inc()
             log.warning("end dropped", error=e.message)
-            return
+            return True
         log.info("job ended", type=body.type, message=body.message())
+        return True
 
-    async def _once_more(self, watched: _Watched, record: JobRecord, end: Body) -> tuple[Body, Changes] | None:
+    async def _what_follows(self, watched: _Watched, record: JobRecord, end: Body) -> tuple[list[Body], Changes]:
         first = self._settings.retry_seconds
-        return await once_more(self._store, self._clock, record, end, watched.max_retries, first)
+        again = await once_more(self._store, self._clock, record, end, watched.max_retries, first)
+        if again is not None:
+            return again
+        if end.type == "job.paused":
+            return [end], Changes(without_run=True)
+        began = record.job.status is Status.RUNNING or end.type != "job.succeeded"
+        return [end] if began else [JobRunning(), end], Changes()
 
 
 def _watched(job: Job, handle: Handle, spec: JobSpec, now: float) -> _Watched:
@@ -313,3 +347,5 @@ def close_attempt(folder: JobFolder, attempt: int) -> None:
     if folder.path.is_dir():
         folder.raise_fence(Pair(attempt + 1))
         folder.secrets(attempt).unlink(missing_ok=True)
+        for pair in folder.restarts(attempt):
+            (folder.attempt(pair) / "job_token").unlink(missing_ok=True)

@@ -21,6 +21,8 @@ POST /train/{job_id}/resume
 POST /train/{job_id}/pause
 PATCH /train/{job_id}
 POST /train/{job_id}/checkpoint
+POST /train/{job_id}/attempts/{attempt}/events
+POST /train/{job_id}/attempts/{attempt}/events/kubeflow
 GET /train/{job_id}/events
 GET /train/{job_id}/logs
 GET /train/{job_id}/metrics
@@ -53,9 +55,9 @@ STATUSES = "queued running succeeded failed cancelled"
 PHASES = """waiting downloading validating preparing caching training evaluating uploading pausing paused stopping"""
 REASONS = """config data model credentials out_of_memory nan_loss disk_full exit_code killed preempted node_failure
 backend_unavailable time_limit cost_limit stalled lost rejected cancelled cancelled_outside internal"""
-SETTINGS = """HOST PORT DATA_DIR JOBS_DIR CACHE_DIR BACKEND TOKEN SECRET_KEY LOG_FORMAT LOG_LEVEL LOCAL_CPU_JOBS
-LOCAL_DEVICES GRACE_SECONDS LOST_SECONDS POLL_SECONDS RETRY_SECONDS BACKEND_DOWN_SECONDS SUBMIT_CONCURRENCY
-MAX_BODY_BYTES
+SETTINGS = """HOST PORT DATA_DIR JOBS_DIR CACHE_DIR BACKEND TOKEN SECRET_KEY ALLOW_COMMAND PUBLIC_URL LOG_FORMAT
+LOG_LEVEL LOCAL_CPU_JOBS LOCAL_DEVICES GRACE_SECONDS LOST_SECONDS POLL_SECONDS RETRY_SECONDS BACKEND_DOWN_SECONDS
+SUBMIT_CONCURRENCY MAX_BODY_BYTES
 MAX_EVENT_BYTES MAX_LOG_LINE_BYTES MAX_TRAIN_LOG_BYTES MAX_DOWNLOAD_BYTES DOWNLOAD_HOSTS MAX_QUEUED_JOBS
 MAX_SUBSCRIBERS MIN_FREE_BYTES WRITER_QUEUE RING_BYTES PING_SECONDS STOP_SECONDS MIRROR_SECONDS
 PREFLIGHTS PREFLIGHT_SECONDS WEBHOOK_TIMEOUT_SECONDS WEBHOOK_FIRST_RETRY_SECONDS WEBHOOK_GIVE_UP_SECONDS

@@ -315,9 +315,7 @@ class Guard:
         env = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
         with contextlib.suppress(FileNotFoundError):
             secrets = json.loads((self.job / f"secrets.{self.pair[0]}").read_bytes())
-            env.update(secrets.get("env") or {})
-            if token := secrets.get("job_token"):
-                env["TRAINYARD_JOB_TOKEN"] = token
+            env |= self.reporting(secrets.get("job_token"), secrets.get("events_url")) | (secrets.get("env") or {})
         if (devices := self.spec.get("devices")) is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
         if (threads := self.spec.get("threads")) is not None:
@@ -329,6 +327,15 @@ class Guard:
             "ATTEMPT_DIR": self.folder,
         }
         return env | {f"TRAINYARD_{key}": str(value) for key, value in own.items()}
+
+    def reporting(self, token: str | None, url: str | None) -> dict[str, str]:
+        """By what right and where the program posts its events; Hugging Face's Kubeflow reporting finds it too."""
+        if not token or not url:
+            return {}
+        write_whole(path := self.folder / "job_token", token, ".job_token")
+        kubeflow = {"SERVER_URL": f"{url}/kubeflow", "SERVER_TOKEN": str(path)}
+        own = {"TRAINYARD_JOB_TOKEN": token, "TRAINYARD_EVENTS_URL": url}
+        return own | {f"KUBEFLOW_TRAINER_{key}": value for key, value in kubeflow.items()}
 
     def start(self, argv: list[str]) -> int | None:
         """Start the program; the exit code where it can't be started."""

@@ -10,6 +10,7 @@ from backends.local.follow import Follower, source
 from backends.local.limits import find_errors
 from backends.local.machine import Machine
 from backends.local.methods import computes_in_bf16
+from backends.local.own_trainer import NOT_ALLOWED
 from backends.local.spec import build
 from common.backend import (
     BackendContext,
@@ -37,6 +38,7 @@ class LocalBackend(BaseTrainerBackend):
     """Trains here: on GPUs that are never given to two jobs, or on the CPU, a set number of jobs at once."""
 
     name: ClassVar[str] = "local"
+    on_this_machine: ClassVar[bool] = True
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"logs", "checkpoint_now", "pause", "resume", "change", "dump_stacks"}
     )
@@ -60,7 +62,10 @@ class LocalBackend(BaseTrainerBackend):
                 self._adopted[key] = (folder, attempt)
 
     def validate_request(self, request: TrainRequest) -> list[FieldError]:
-        return find_errors(request, self.machine)
+        errors = find_errors(request, self.machine)
+        if request.extra_parameters.engine == "command" and self.context.settings.allow_command is False:
+            errors.append(FieldError("extra_parameters.command", NOT_ALLOWED))
+        return errors
 
     def build_job_spec(self, request: TrainRequest) -> JobSpec:
         return build(request, self.machine, self.context.settings)
@@ -154,7 +159,7 @@ class LocalBackend(BaseTrainerBackend):
     def _start(self, job: Job, attempt: int, spec: JobSpec, devices: tuple[str, ...]) -> int:
         folder, settings = self._folder(job.job_id), self.context.settings
         folder.make(spec_document(job, spec, devices), attempt, None)
-        argv = (*spec.argv, str(folder.path))
+        argv = spec.argv if spec.engine == "command" else (*spec.argv, str(folder.path))
         return client.start_guard(folder.path, attempt, argv, settings.grace_seconds, settings.max_train_log_bytes)
 
     def _take(self, run: str, spec: JobSpec) -> tuple[str, ...]:
@@ -168,7 +173,7 @@ class LocalBackend(BaseTrainerBackend):
                 raise BackendUnavailable(f"waits for a CPU slot: {limit} at once (TRAINYARD_LOCAL_CPU_JOBS)")
             self._held[run] = ()
             return ()
-        fitting = self._fitting(spec.request)
+        fitting = self._fitting(spec)
         free = tuple(index for index in pool.free() if index in fitting)
         if len(free) < count:
             plural = "s" if count > 1 else ""
@@ -177,11 +182,13 @@ class LocalBackend(BaseTrainerBackend):
         pool.hold(run, free[:count])
         return self._held[run]
 
-    def _fitting(self, request: Mapping[str, Any]) -> set[str]:
-        """The devices that can do a job."""
+    def _fitting(self, spec: JobSpec) -> set[str]:
+        """The devices that can do a job; what a program of the caller's own computes in is not known."""
+        request: Mapping[str, Any] = spec.request
         custom = request.get("customization") or {}
         compute_type = (custom.get("qlora") or {}).get("bnb_4bit_compute_dtype")
         bf16 = computes_in_bf16(str(custom.get("method")), str(custom.get("precision")), compute_type)
+        bf16 = bf16 and spec.engine != "command"
         return set(self.machine.fitting((request.get("resources") or {}).get("gpu_type"), bf16=bf16))
 
     def _hold(self, handle: Handle) -> None:

@@ -75,7 +75,7 @@ def start_guard(folder: Path, attempt: int, argv: Sequence[str], grace: float, l
         return os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", _IN_FOLDER, str(folder), *own, str(folder), str(attempt), "--", *argv],
-            clean_environment(os.environ),
+            _environment(),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, lock, 0),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -87,6 +87,14 @@ def start_guard(folder: Path, attempt: int, argv: Sequence[str], grace: float, l
         )
     finally:
         os.close(lock)
+
+
+def _environment() -> dict[str, str]:
+    """What a run may see of ours; no proxy stands between it and this machine, where it posts its events."""
+    env = clean_environment(os.environ)
+    names = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    direct = names if names.strip() == "*" else ",".join(filter(None, [names, "127.0.0.1,localhost,::1"]))
+    return env | {"no_proxy": direct, "NO_PROXY": direct}
 
 
 def reap(pid: int) -> bool:

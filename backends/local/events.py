@@ -1,8 +1,6 @@
-"""The lines that a run writes, read as they come, and what its last ones say (contract trainer.md, 3)."""
+"""What the lines of a run mean for the service, and what its last ones say of it all (contract trainer.md, 3)."""
 
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +8,9 @@ from attrs import define, frozen
 
 from common.backend import BackendEvent, Cursor, RunAck
 from common.event import BadEvent, Body, JobLog, run_event
+from common.event_file import READ_BYTES, Line, chunk, parse, whole
 
-_READ_BYTES = 256 << 10
 _LOGS_A_SECOND = 20
-
-
-@frozen
-class Line:
-    """One event as it was written; `offset` is where the next one begins."""
-
-    n: int
-    type: str
-    at: str | None
-    data: Mapping[str, Any]
-    offset: int
-
-
-@define
-class EventFile:
-    """Reads a growing `events.jsonl` from a place on; a tail that is not good yet is left for the next time."""
-
-    path: Path
-    n: int = 0
-    offset: int = 0
-
-    def read(self) -> tuple[list[Line], bool]:
-        """The next good lines, and whether more of the file is worth reading at once."""
-        chunk = _chunk(self.path, self.offset, _READ_BYTES)
-        found: list[Line] = []
-        for raw in _whole(chunk):
-            line = _parse(raw, self.offset)
-            if line is None or line.n != self.n + 1:
-                return found, False
-            self.n, self.offset = line.n, line.offset
-            found.append(line)
-        return found, bool(found) and len(chunk) == _READ_BYTES
-
-    def unread(self) -> int:
-        """Bytes that are not read: of a finished run, what was cut off or was never good."""
-        try:
-            return self.path.stat().st_size - self.offset
-        except OSError:
-            return 0
 
 
 @define
@@ -119,7 +78,7 @@ def last_words(path: Path) -> LastWords:
     reached = end = error = None
     data: Any
     for raw in _last_lines(path):
-        line = _parse(raw, 0)
+        line = parse(raw, 0)
         if line is None:
             continue
         data = line.data
@@ -141,41 +100,10 @@ def last_words(path: Path) -> LastWords:
 
 def _last_lines(path: Path) -> Iterator[bytes]:
     try:
-        start = max(path.stat().st_size - _READ_BYTES, 0)
+        start = max(path.stat().st_size - READ_BYTES, 0)
     except OSError:
         return
-    lines = _whole(_chunk(path, start, _READ_BYTES))
+    lines = whole(chunk(path, start, READ_BYTES))
     if start:
         next(lines, None)
     yield from lines
-
-
-def _chunk(path: Path, offset: int, size: int) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
-
-
-def _whole(chunk: bytes) -> Iterator[bytes]:
-    start = 0
-    while (newline := chunk.find(b"\n", start)) >= 0:
-        yield chunk[start : newline + 1]
-        start = newline + 1
-
-
-def _parse(raw: bytes, offset: int) -> Line | None:
-    if b"\0" in raw:
-        return None
-    try:
-        record = json.loads(raw)
-        n, kind, at, data = record["n"], record["type"], record.get("at"), record.get("data", {})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    if type(n) is not int or not isinstance(kind, str) or not isinstance(data, dict):
-        return None
-    return Line(n, kind, at if isinstance(at, str) else None, data, offset + len(raw))

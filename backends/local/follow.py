@@ -7,10 +7,11 @@ from attrs import define, field, frozen
 
 from backends.local import client
 from backends.local.client import Run
-from backends.local.events import EventFile, LastWords, Line, last_words
+from backends.local.events import LastWords, last_words
 from backends.local.logtail import log_tail
 from common.backend import Cursor, Handle, RunEnded
 from common.clock import Clock
+from common.event_file import EventFile, Line
 from common.exits import Exit
 from common.folder import JobFolder, Pair
 from common.job import Reason
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_GRACE = 5.0
 _NO_CLAIM = "no run claimed the attempt, and none is on its way"
+_NEVER_RAN = (126, 127)
+_NEVER_RAN_LINE = "── guard: can't start "
 _NO_GUARD = "the run's guard is gone and left no outcome"
 
 
@@ -85,14 +88,15 @@ class Follower:
             )
         code, number = outcome.get("code"), outcome.get("signal")
         done = code == Exit.DONE
+        tail = None if done else log_tail(run)
         return RunEnded(
             code=code,
             signal=number,
             reason=_reason(outcome.get("reason")),
             step=words.step,
             final_uri=words.final_uri,
-            log_tail=None if done else log_tail(run),
-            explanation=None if done else _explanation(words, code),
+            log_tail=tail,
+            explanation=None if done else _explanation(words, code) or _not_started(tail, code),
         )
 
     @property
@@ -130,3 +134,10 @@ def _reason(word: object) -> Reason | None:
 
 def _explanation(words: LastWords, code: object) -> str | None:
     return words.error if words.error is not None and words.exit_code == code else None
+
+
+def _not_started(tail: str | None, code: object) -> str | None:
+    """What the guard said of a program that it could not start."""
+    lines = (tail or "").splitlines() if code in _NEVER_RAN else []
+    found = [line for line in lines if line.startswith(_NEVER_RAN_LINE)]
+    return found[-1].removeprefix("── guard: ") if found else None

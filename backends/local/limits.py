@@ -14,6 +14,7 @@ from backends.local.methods import (
     needs_bf16,
     quantised,
 )
+from backends.local.own_trainer import command_errors
 from backends.local.places import artifact_errors, dataset_errors, model_errors
 from backends.local.sizes import lowered, processes_of
 from schemas.text_options import TextOptions
@@ -29,18 +30,23 @@ Found = Iterator[tuple[str, str]]
 
 def find_errors(request: TrainRequest, machine: Machine) -> list[FieldError]:
     """Every field that can't be done here, each with what would run."""
-    checks = (
-        *(_resources, _gpus, _processes, model_errors, method_errors, _half_precision),
+    text = (
+        *(_installed, _resources, _gpus, _processes, model_errors, method_errors, _half_precision),
         *(dataset_errors, artifact_errors, _tuning, _merge, _strategy, _later),
     )
+    own = (_resources, _gpus, artifact_errors, command_errors)
+    checks = own if request.extra_parameters.engine == "command" else text
     return [FieldError(path, message) for check in checks for path, message in check(request, machine)]
+
+
+def _installed(_request: TrainRequest, machine: Machine) -> Found:
+    if machine.lacking:
+        lacking = ", ".join(machine.lacking)
+        yield "backend", f"local can't train here, {lacking} is not installed: pip install 'trainyard[train]' would do"
 
 
 def _resources(request: TrainRequest, machine: Machine) -> Found:
     wanted, asked = request.resources, request.asked
-    if machine.lacking:
-        lacking = ", ".join(machine.lacking)
-        yield "backend", f"local can't train here, {lacking} is not installed: pip install 'trainyard[train]' would do"
     if "resources.cpus" in asked and wanted.cpus > machine.cpus:
         yield "resources.cpus", f"{wanted.cpus} asked, this machine has {machine.cpus}; cpus: {machine.cpus} would run"
     if "resources.memory_gb" in asked and wanted.memory_gb > machine.memory_gib:
@@ -154,6 +160,4 @@ def _against_sharding(request: TrainRequest, machine: Machine) -> Iterator[str]:
 def _later(request: TrainRequest, _machine: Machine) -> Found:
     extra = request.extra_parameters
     if extra.engine not in (None, "text"):
-        yield "extra_parameters.engine", f"{extra.engine!r} {LATER}; text would run"
-    if extra.command is not None:
-        yield "extra_parameters.command", f"a trainer of your own {LATER}; leave it out"
+        yield "extra_parameters.engine", f"{extra.engine!r} {LATER}; text or command would run"

@@ -14,6 +14,13 @@ UNMERGEABLE = (
     *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT"),
     *("XLORA", "POLY"),
 )
+#: Fields of `customization` and the keys of `peft.config` that mean the same, by the type of adapter.
+_SAME: dict[str, dict[str, str]] = {
+    "LORA": {"rank": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"},
+    "ADALORA": {"rank": "target_r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"},
+    "LOHA": {"rank": "r", "lora_alpha": "alpha"},
+    "LOKR": {"rank": "r", "lora_alpha": "alpha"},
+}
 _TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 QUANT = "pip install 'trainyard[quant]' would do"
 
@@ -51,6 +58,7 @@ def method_errors(request: TrainRequest, machine: Machine) -> Found:
     if lacks and custom.precision == "int8" and custom.method != "qlora":
         yield "customization.precision", f"'int8' needs bitsandbytes, which is not installed: {QUANT}"
     yield from _peft(custom)
+    yield from _asked_twice(request)
 
 
 def _int8(custom: Customization) -> Found:
@@ -84,6 +92,21 @@ def _peft(custom: Customization) -> Found:
         yield f"{at}.config.task_type", f"must be CAUSAL_LM: the text engine trains no other, got {task!r}"
     if config.get("inference_mode"):
         yield f"{at}.config.inference_mode", "must be false: an adapter in it can't be trained"
+
+
+def _asked_twice(request: TrainRequest) -> Found:
+    """What stands in `customization` and, with another value, in `peft.config`."""
+    custom = request.customization
+    if custom.peft is None or custom.peft.use is False or custom.method not in ("lora", "qlora", "peft"):
+        return
+    config = custom.peft.config or {}
+    for name, key in _SAME.get(str(config.get("peft_type") or "LORA"), {}).items():
+        value, path = getattr(custom, name), f"customization.{name}"
+        if path in request.asked and config.get(key) not in (None, value):
+            yield (
+                f"customization.peft.config.{key}",
+                f"is {config[key]!r}, and {path} is {value!r}, which is the same; give one of the two",
+            )
 
 
 def unused(request: TrainRequest) -> Iterator[str]:

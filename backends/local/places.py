@@ -57,6 +57,13 @@ def artifact_errors(request: TrainRequest, machine: Machine) -> Found:
     yield from _auth("artifacts.auth", artifacts.auth, _kept(request), machine)
 
 
+def is_revision_unused(request: TrainRequest) -> bool:
+    """Whether a hub revision was asked of what is no hub: a folder, a bucket or an address."""
+    model = request.base_model
+    no_hub = paths.model_path(model.model_name) is not None or scheme(model.model_name) not in ("file", "hf")
+    return no_hub and "base_model.revision" in request.asked
+
+
 def unused_auth(request: TrainRequest) -> Iterator[str]:
     """The paths of credentials that nothing asks for: local files are the service's user's."""
     for n, dataset in enumerate(request.datasets):

@@ -10,7 +10,7 @@ from backends.local import paths
 from backends.local.batches import Batch, choose_batch
 from backends.local.machine import Machine
 from backends.local.methods import ADAPTERS, compute_type, computes_in_bf16, unused
-from backends.local.places import unused_auth
+from backends.local.places import is_revision_unused, unused_auth
 from backends.local.sizes import lowered, precision_of, processes_of
 from common.backend import JobSpec
 from common.settings import Settings
@@ -24,10 +24,13 @@ TRAINER = (sys.executable, "-P", "-m", "trainyard.trainer")
 
 def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpec:
     """The spec of a request that `limits.find_errors` has nothing against."""
+    if request.extra_parameters.engine == "command":
+        return _own_trainer(request, machine)
     resources, processes = lowered(request, machine), processes_of(request, machine)
     batch, precision = choose_batch(request, processes), precision_of(request, machine)
     ready = _absolute(resolve(evolve(request, resources=resources)))
-    needs = _needs(request, resources, precision, machine)
+    bf16 = computes_in_bf16(request.customization.method, precision, compute_type(request.customization))
+    needs = _needs(resources, machine, bf16=bf16)
     ready = evolve(
         ready,
         customization=evolve(ready.customization, precision=precision),
@@ -54,11 +57,29 @@ def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpe
     )
 
 
-def _needs(request: TrainRequest, resources: Resources, precision: str, machine: Machine) -> dict[str, int]:
+def _own_trainer(request: TrainRequest, machine: Machine) -> JobSpec:
+    """The spec of a program of the caller's own: model, data and numbers are handed over as they are."""
+    resources = lowered(request, machine)
+    ready = _absolute(resolve(evolve(request, resources=resources)))
+    needs = _needs(resources, machine, bf16=False)
+    return JobSpec(
+        engine="command",
+        argv=request.extra_parameters.command or (),
+        request=_without_masks(unstructure(ready)),
+        lane=next(reversed(needs)),
+        needs=needs,
+        output=with_job(ready.artifacts.output_uri, request.job_id),
+        log=with_job(ready.artifacts.log_uri, request.job_id),
+        threads=min(resources.cpus, machine.cpus),
+        deadline_minutes=resources.max_duration_minutes,
+        warnings=tuple(_resource_warnings(request, resources)),
+    )
+
+
+def _needs(resources: Resources, machine: Machine, *, bf16: bool) -> dict[str, int]:
     """What it takes; where only one kind of the machine's GPUs will do, of that kind too. The last one is its lane."""
     if not resources.gpus:
         return {"cpu": 1}
-    bf16 = computes_in_bf16(request.customization.method, precision, compute_type(request.customization))
     fitting = set(machine.fitting(resources.gpu_type, bf16=bf16))
     kind = [name for name, devices in machine.kinds.items() if devices == fitting]
     return dict.fromkeys(["gpu", *kind], resources.gpus)
@@ -111,6 +132,8 @@ def _warnings(request: TrainRequest, ready: TrainRequest, batch: Batch, processe
         yield FieldWarning("extra_parameters.strategy", "is not used: the job has one process")
     for path in unused(request):
         yield FieldWarning(path, f"is not used with method {method!r}")
+    if is_revision_unused(request):
+        yield FieldWarning("base_model.revision", "is not used: the model does not come from a hub")
     for path in unused_auth(request):
         yield FieldWarning(path, "is not used: local files need none")
 

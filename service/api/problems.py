@@ -26,6 +26,8 @@ STATUSES: Mapping[str, int] = {
     "unavailable": 503,
     "storage_full": 507,
 }
+#: Of errors that share their code with others.
+OWN_STATUSES: Mapping[type[errors.TrainyardError], int] = {errors.UnsupportedMediaType: 415, errors.Over: 410}
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -65,7 +67,7 @@ def problem(
 
 def of_error(error: errors.TrainyardError) -> web.Response:
     """The answer for an error of ours."""
-    status = 415 if isinstance(error, errors.UnsupportedMediaType) else STATUSES[error.code]
+    status = next((own for kind, own in OWN_STATUSES.items() if isinstance(error, kind)), STATUSES[error.code])
     headers: dict[str, str] = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(max(1, round(error.retry_after)))

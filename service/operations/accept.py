@@ -16,6 +16,7 @@ from schemas.secrets import seal
 from schemas.trail import kind_word
 from schemas.train import ExtraParameters, TrainRequest
 from schemas.values import FieldError, FieldWarning
+from service.job_tokens import base_url
 from service.parts import Parts
 
 _FLUX = (
@@ -23,6 +24,7 @@ _FLUX = (
     "POST /train takes the document that the README's quick start shows"
 )
 PREFIX = "extra_parameters"
+_NO_URL = "on {} its run must know where this service is, and TRAINYARD_PUBLIC_URL is not set; local would run it"
 
 
 @frozen(kw_only=True)
@@ -94,6 +96,8 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
         raise _invalid(errors)
     assert request is not None
     spec = backend.build_job_spec(request)
+    if spec.engine == "command" and base_url(parts.settings, backend) is None:
+        raise _invalid([FieldError(f"{PREFIX}.command", _NO_URL.format(backend.name))])
     return Checked(
         request=request,
         backend=backend,
@@ -104,7 +108,9 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
 
 def keys_of(backend: BaseTrainerBackend, document: Mapping[str, Any]) -> type[Any]:
     """The keys of `extra_parameters` that a document's backend and engine have."""
-    return options_with(backend.Options, _extra(document).get("engine"))
+    extra = _extra(document)
+    named = extra.get("engine")
+    return options_with(backend.Options, "command" if named is None and extra.get("command") is not None else named)
 
 
 def _invalid(errors: Sequence[FieldError]) -> InvalidRequest:

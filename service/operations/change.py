@@ -1,7 +1,7 @@
 """Change a job that has not ended: a running one at its next step, a waiting one at once."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -12,10 +12,12 @@ from common.event import JobChanged
 from common.job import Phase
 from common.json_text import to_text
 from schemas.values import FieldError
+from service.answers import taken_up
+from service.checkpoints import newest_step
 from service.operations.accept import Checked, check
 from service.operations.wishes import TRIES
 from service.parts import Parts
-from service.revisions import Entry, document_of, entries, flat, put, value_at
+from service.revisions import DEADLINE, Entry, document_of, entries, flat, put, value_at
 from service.specs import read_spec, write_spec
 from service.store.base import Changes, JobRecord, Scope
 
@@ -23,8 +25,8 @@ _RUN = tuple(
     f"tuning_parameters.{name}"
     for name in ("learning_rate", "max_steps", "num_epochs", "save_steps", "logging_steps", "eval_steps")
 )
-_DEADLINE = "resources.max_duration_minutes"
 _OWN = ("priority", "labels")
+_FIRST_PAUSE = 0.005
 
 
 async def change(parts: Parts, job_id: str, scope: Scope, patch: Mapping[str, Any]) -> JobRecord:
@@ -37,22 +39,22 @@ async def change(parts: Parts, job_id: str, scope: Scope, patch: Mapping[str, An
     values = flat({name: value for name, value in patch.items() if name not in _OWN})
     if errors := list(_refused(values, patch)):
         raise InvalidRequest(errors)
-    for _ in range(TRIES):
+    for n in range(TRIES):
         record = await parts.store.job(job_id, scope)
         if record.job.ended:
             raise Conflict(f"job {job_id!r} is {record.job.status}; what has ended can't be changed")
         if (changed := await _changed(parts, record, own, values)) is not None:
             return changed
-        await asyncio.sleep(0)
+        await asyncio.sleep(_FIRST_PAUSE * 2**n)
     raise Conflict(f"job {job_id!r} changes too fast; send the request again")
 
 
 def _refused(values: Mapping[str, Any], patch: Mapping[str, Any]) -> Iterator[FieldError]:
     if not patch:
-        yield FieldError("$", f"must have at least one of {', '.join((*_OWN, _DEADLINE, *_RUN))}")
+        yield FieldError("$", f"must have at least one of {', '.join((*_OWN, DEADLINE, *_RUN))}")
     for path, value in values.items():
-        if path not in (_DEADLINE, *_RUN):
-            allowed = ", ".join((*_OWN, _DEADLINE, *_RUN))
+        if path not in (DEADLINE, *_RUN):
+            allowed = ", ".join((*_OWN, DEADLINE, *_RUN))
             yield FieldError(path, f"can't be changed after submission; what can: {allowed}")
         elif value is None and path not in ("tuning_parameters.save_steps", "tuning_parameters.eval_steps"):
             yield FieldError(path, "must have a value")
@@ -62,7 +64,7 @@ async def _changed(
     parts: Parts, record: JobRecord, own: Mapping[str, Any], values: Mapping[str, Any]
 ) -> JobRecord | None:
     """Store it, and pass it to the run where there is one; None when the job moved on meanwhile."""
-    told = {**own, **({"labels": _labels(record, own["labels"])} if "labels" in own else {})}
+    told = {name: _own(record, name, value) for name, value in own.items()}
     uid = record.job.uid
     try:
         if not values:
@@ -83,40 +85,67 @@ async def _changed(
 
 
 async def _waiting(parts: Parts, record: JobRecord, told: Mapping[str, Any], values: Mapping[str, Any]) -> JobRecord:
-    """Nothing runs: the next run begins with it."""
-    step = (record.job.progress or {}).get("step")
-    entry: Entry = {"id": new_id(), "step": step if isinstance(step, int) else 0, "values": dict(values)}
-    changes = [*entries(record.changes), entry]
-    await _checked(parts, record, {**told, **values})
-    spec = (await _checked(parts, evolve(record, changes=to_text(changes)), told)).spec
-    stored = Changes(changes=to_text(changes), spec=write_spec(spec))
-    return await _stored(parts, record, {**told, **values}, stored)
+    """Nothing runs: the next run is built from it."""
+    step = await newest_step(parts.store, record.job.uid) or 0
+    unanswered, known = taken_up(record, step)
+    checked = await _checked(parts, record, {**told, **values})
+    entry: Entry = {"id": new_id(), "step": step, "values": dict(values)} | ({"resume": True} if checked else {})
+    stored = Changes(changes=to_text([*known, entry]), spec=write_spec(checked.spec) if checked else None)
+    before = evolve(record, changes=to_text(known))
+    return await _stored(parts, before, {**told, **values}, stored, unanswered)
 
 
 async def _running(parts: Parts, record: JobRecord, told: Mapping[str, Any], values: Mapping[str, Any]) -> JobRecord:
     """The run takes it at its next step, and its answer is told."""
-    checked = await _checked(parts, record, {**told, **values})
-    if "change" not in checked.backend.capabilities:
+    await _checked(parts, record, {**told, **values})
+    if "change" not in parts.registry.get(record.job.backend).capabilities:
+        if record.handle is None:
+            raise Conflict(f"job {record.job.job_id!r} is being handed over, or changed by another request")
         raise NotSupported(f"backend {record.job.backend!r} can't change a running job")
     entry: Entry = {"id": new_id(), "step": None, "values": dict(values)}
     changed = await _stored(parts, record, told, Changes(changes=to_text([*entries(record.changes), entry])))
-    await parts.watch.change(record.job.uid, [entry])
+    parts.watch.change(record.job.uid, [entry])
     return changed
 
 
-async def _checked(parts: Parts, record: JobRecord, values: Mapping[str, Any]) -> Checked:
+async def _checked(parts: Parts, record: JobRecord, values: Mapping[str, Any]) -> Checked | None:
+    """The document with these values; None where it is wrong, but no more than without them (a file is gone)."""
     document = put(document_of(record.document, entries(record.changes)), {"backend": record.job.backend})
-    return await asyncio.to_thread(check, parts, put(document, values), masked=True)
+    return await asyncio.to_thread(_read_again, parts, document, values)
 
 
-async def _stored(parts: Parts, record: JobRecord, told: Mapping[str, Any], stored: Changes) -> JobRecord:
-    bodies = [JobChanged(request=told, old=_old(record, told), new=told)] if told else []
+def _read_again(parts: Parts, document: Mapping[str, Any], values: Mapping[str, Any]) -> Checked | None:
+    try:
+        return check(parts, put(document, values), masked=True)
+    except InvalidRequest as e:
+        known = _errors(parts, document)
+        if errors := [error for error in e.errors if error not in known]:
+            raise InvalidRequest(errors) from e
+        return None
+
+
+def _errors(parts: Parts, document: Mapping[str, Any]) -> Sequence[FieldError]:
+    try:
+        check(parts, document, masked=True)
+    except InvalidRequest as e:
+        return e.errors
+    return ()
+
+
+async def _stored(
+    parts: Parts, record: JobRecord, told: Mapping[str, Any], stored: Changes, before: Sequence[JobChanged] = ()
+) -> JobRecord:
+    own = [JobChanged(request=told, old=_old(record, told), new=told)] if told else []
+    bodies = [*before, *own]
     job = await parts.store.append(record.job.uid, bodies, changes=stored, if_version=record.version, urgent=True)
     return evolve(record, job=job, changes=stored.changes or record.changes)
 
 
-def _labels(record: JobRecord, patch: Any) -> Any:
-    if not isinstance(patch, Mapping):
+def _own(record: JobRecord, name: str, patch: Any) -> Any:
+    """What a merge patch makes of `priority` or `labels`; null takes it away."""
+    if patch is None:
+        return {} if name == "labels" else 0
+    if name == "priority" or not isinstance(patch, Mapping):
         return patch
     merged = {**record.job.labels, **patch}
     return {key: value for key, value in merged.items() if value is not None}

@@ -1,14 +1,14 @@
 """Set an ended or paused job going again, from its newest checkpoint, as it was or with other parameters."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
 
 from common.clock import new_id
-from common.errors import Conflict, InvalidRequest
-from common.event import JobQueued
+from common.errors import Conflict, InvalidRequest, NotSupported
+from common.event import JobChanged, JobQueued
 from common.job import Phase, Status, Wish
 from common.json_text import to_text
 from schemas.fields import shape_of
@@ -17,10 +17,11 @@ from schemas.secrets import seal
 from schemas.trail import nearest
 from schemas.train import Resources, TuningParameters
 from schemas.values import MASK, FieldError
+from service.answers import taken_up
 from service.checkpoints import newest_step
 from service.operations.accept import Checked, check
 from service.parts import Parts
-from service.revisions import document_of, entries, flat, put
+from service.revisions import document_of, flat, put
 from service.specs import write_spec
 from service.store.base import Changes, JobRecord, Scope
 
@@ -35,12 +36,14 @@ async def resume(parts: Parts, job_id: str, scope: Scope, wanted: ResumeRequest)
     if errors := list(_unknown(values)):
         raise InvalidRequest(errors)
     step = await newest_step(parts.store, record.job.uid)
-    changes = entries(record.changes)
+    told, changes = taken_up(record, step or 0)
     if values:
         changes.append({"id": new_id(), "step": step or 0, "values": values, "resume": True})
     document = put(document_of(record.document, changes), {"backend": wanted.backend or record.job.backend})
     secrets = {path: secret.reveal() for path, secret in wanted.secrets.items()}
     checked = await asyncio.to_thread(_check, parts, document, secrets)
+    if "resume" not in checked.backend.capabilities:
+        raise NotSupported(f"backend {checked.backend.name!r} can't go on with a job; submit it under a new job_id")
     stored = Changes(
         wanted=Wish.RUN,
         lane=f"{checked.backend.name}/{checked.spec.lane}",
@@ -48,9 +51,16 @@ async def resume(parts: Parts, job_id: str, scope: Scope, wanted: ResumeRequest)
         changes=to_text(changes),
         secrets=secrets,
     )
-    body = JobQueued(resumed_from=step, changes=values or None)
-    job = await parts.store.append(record.job.uid, [body], changes=stored, if_version=record.version, urgent=True)
-    return evolve(record, job=job, wanted=Wish.RUN, handle=None, lane=stored.lane or "", spec=stored.spec or "")
+    bodies = [JobQueued(resumed_from=step, changes=values or None), *_still_new(told, values)]
+    await parts.store.append(record.job.uid, bodies, changes=stored, if_version=record.version, urgent=True)
+    return await parts.store.job_by_uid(record.job.uid)
+
+
+def _still_new(told: Sequence[JobChanged], values: Mapping[str, Any]) -> Iterator[JobChanged]:
+    """Changes that no run had answered, without what the resume itself gives another value."""
+    for body in told:
+        if new := {path: value for path, value in body.new.items() if path not in values}:
+            yield evolve(body, new=new, old={path: body.old[path] for path in new})
 
 
 def _may_resume(record: JobRecord) -> None:

@@ -33,7 +33,7 @@ async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | Non
         )
     except (Conflict, IllegalMove):
         return None
-    if queued:
+    if job.status is Status.QUEUED:  # it may be queued again, or paused, only since it was read
         parts.dispatch.withdraw_later(uid)
     await parts.watch.cancel(uid)
     return evolve(record, job=job, wanted=wanted)

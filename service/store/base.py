@@ -24,6 +24,9 @@ class Scope:
 
 EVERYTHING = Scope()
 SERVICE_OWNER = "service"
+#: Before the number of a secret that a newer one replaced: kept only to be masked where it was written before. No path
+#: of a document begins so, JSON with a NUL is refused.
+REPLACED = "\0replaced."
 
 
 @frozen(kw_only=True)
@@ -171,7 +174,7 @@ class Store(ABC):
         """Append events and fold them into the row, with their source's cursor, in one transaction.
 
         `attempt` None means the present one. Raises `StaleEvent`, `IllegalMove`, `NotFound`, and `Conflict` when
-        `if_version` is given and the row has moved on.
+        `if_version` is given and the row has moved on; what a run reports and logs does not count.
         """
 
     @abstractmethod

@@ -16,13 +16,17 @@ from common.json_text import to_text
 from common.secret import SecretBox
 from schemas import secrets
 from service.store import deliveries, events
-from service.store.base import Changes, Filters, JobRecord, NewJob, Scope, StoredEvent
+from service.store.base import REPLACED, Changes, Filters, JobRecord, NewJob, Scope, StoredEvent
 from service.store.queries import load
 
 SQL = load("jobs")
 LIGHT = """seq, uid, job_id, backend, backend_job_id, status, phase, detail, reason, attempt, version, wanted, priority,
     lane, not_before, handle, created_at, started_at, ended_at, last_event_id, last_sequence, progress, labels,
     warnings, hooks"""
+
+
+#: What a run says all the time; it is no obstacle for those who decided by the row as it was.
+_SAID = frozenset({"job.progress", "job.log"})
 
 
 @frozen(kw_only=True)
@@ -119,6 +123,7 @@ def append(
     if cursor is not None:
         events.move_cursor(connection, uid, attempt or job.attempt, cursor)
     moved = (before.status, before.attempt) != (job.status, job.attempt)
+    only_said = changes == Changes() and all(body.type in _SAID for body in bodies)
     connection.execute(
         SQL["update_job"],
         (
@@ -127,6 +132,7 @@ def append(
             *(changes.wanted, before.attempt != job.attempt or changes.without_run, _handle_text(changes.handle)),
             changes.not_before if changes.not_before is not None else None if moved else not_before,
             changes.detail or _explanation(bodies) or (None if moved else detail),
+            not only_said,
             uid,
         ),
     )
@@ -134,8 +140,15 @@ def append(
     if changes.secrets:
         sealed = connection.execute(SQL["secrets"], (uid,)).fetchone()
         known = how.box.open(uid, sealed[0]) if sealed else {}
-        connection.execute(SQL["replace_secrets"], (uid, how.box.seal(uid, {**known, **changes.secrets})))
+        connection.execute(SQL["replace_secrets"], (uid, how.box.seal(uid, _replaced(known, changes.secrets))))
     return job
+
+
+def _replaced(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The secrets with those that were given; what they replace is kept, under no path of the document."""
+    present = {path: value for path, value in known.items() if not path.startswith(REPLACED)} | dict(given)
+    gone = dict.fromkeys(value for value in known.values() if value not in present.values())
+    return present | {f"{REPLACED}{n}": value for n, value in enumerate(gone)}
 
 
 def _rewrite(connection: sqlite3.Connection, before: Job, job: Job, changes: Changes) -> None:

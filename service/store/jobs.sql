@@ -25,9 +25,9 @@ FROM jobs WHERE uid = ?
 -- name: update_job
 -- Write a fold back; what is given as NULL from `wanted` on stays as it is, and a new attempt has no handle.
 UPDATE jobs SET backend = ?, backend_job_id = ?, status = ?, phase = ?, reason = ?, attempt = ?, progress = ?,
-       started_at = ?, ended_at = ?, last_event_id = ?, last_sequence = ?, last_time = ?, version = version + 1,
+       started_at = ?, ended_at = ?, last_event_id = ?, last_sequence = ?, last_time = ?,
        wanted = COALESCE(?, wanted), handle = CASE WHEN ? THEN NULL ELSE COALESCE(?, handle) END,
-       not_before = ?, detail = ?
+       not_before = ?, detail = ?, version = version + ?
 WHERE uid = ?
 
 -- name: rewrite_job

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,9 @@ EXAMPLES: dict[str, Any] = {
 #: Those whose result is a whole model.
 WHOLE = {"full", "scratch", "merged", "sharded"}
 PACKAGES = {"qlora": "bitsandbytes", "int8": "bitsandbytes", "packed": "bitsandbytes", "dpo": "trl", "bucket": "moto"}
+#: The README's own way to apply an example.
+merged = runpy.run_path(str(ROOT / "examples/patch.py"))["merged"]
 SHORT = {"max_steps": 2, "batch_size": 4, "save_steps": None, "logging_steps": 1}
-
-
-def merged(document: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return patch
-    whole = {**(document if isinstance(document, dict) else {})}
-    for key, value in patch.items():
-        whole[key] = merged(whole.get(key), value)
-    return {key: value for key, value in whole.items() if value is not None}
 
 
 def job(name: str) -> dict[str, Any]:

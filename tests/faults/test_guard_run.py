@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,7 @@ def test_a_run_that_is_shut_out_starts_nothing(guarded: Guarded) -> None:
 def test_the_program_finds_its_environment_and_nothing_of_the_services(guarded: Guarded) -> None:
     guarded.spec(devices=["0", "GPU-7"], threads=3)
     secrets = {"format": 1, "values": {"token": "hidden"}, "env": {"MINE": "a b"}, "job_token": "jt"}
+    secrets["events_url"] = "http://127.0.0.1:1/events"
     (guarded.job / "secrets.1").write_text(json.dumps(secrets))
     dump = "import json, os, signal, sys; held = signal.pthread_sigmask(0, []); print(json.dumps([dict(os.environ), "
     dump += "sys.stdin.read(), os.getsid(0) == os.getpid(), sorted(held), oct(os.umask(0)), os.listdir('/dev/fd')]))"
@@ -86,7 +88,11 @@ def test_the_program_finds_its_environment_and_nothing_of_the_services(guarded: 
         "TRAINYARD_RUN": f"{guarded.uid}.1.0",
         "TRAINYARD_ATTEMPT_DIR": str(guarded.folder()),
         "TRAINYARD_JOB_TOKEN": "jt",
+        "TRAINYARD_EVENTS_URL": "http://127.0.0.1:1/events",
     }
+    assert env["KUBEFLOW_TRAINER_SERVER_URL"] == "http://127.0.0.1:1/events/kubeflow"
+    token = Path(env["KUBEFLOW_TRAINER_SERVER_TOKEN"])
+    assert (token.read_text(), oct(token.stat().st_mode)[-3:]) == ("jt", "600")
     assert (env["MINE"], env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]) == ("a b", "0,GPU-7", "3")
     assert "hidden" not in str(env)
     assert (stdin, leads, held, mask) == ("", True, [], "0o77")

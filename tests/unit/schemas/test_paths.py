@@ -49,3 +49,12 @@ def test_a_tilde_is_the_home_folder(small, monkeypatch):
 )
 def test_wrong_documents_come_back_as_they_are(document):
     assert absolute_paths(document, CWD) == document
+
+
+def test_paths_among_a_commands_arguments_become_absolute(small):
+    command = ["python3", "./train.py", "../x", "./a b", "-c", "/abs", "plain", 5]
+    small["extra_parameters"] = {"command": command}
+    placed = absolute_paths(small, Path("/srv/site"))["extra_parameters"]["command"]
+    assert placed == ["python3", "/srv/site/train.py", "/srv/x", "./a b", "-c", "/abs", "plain", 5]
+    small["extra_parameters"] = {"command": "text"}
+    assert absolute_paths(small, Path("/srv/site"))["extra_parameters"] == {"command": "text"}

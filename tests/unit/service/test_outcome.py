@@ -38,7 +38,15 @@ def test_the_reason_is_the_tables_unless_the_service_had_a_wish_or_the_guard_its
 
 
 def test_every_non_zero_code_of_a_command_is_its_own():
-    assert outcome(RunEnded(code=65), Wish.RUN, "command").data()["reason"] == Reason.EXIT_CODE
+    for code in (65, 75, 143):
+        assert outcome(RunEnded(code=code), Wish.RUN, "command").data()["reason"] == Reason.EXIT_CODE
+    assert outcome(RunEnded(code=70), Wish.RUN, "command").message() == "failed (exit_code): exit code 70"
+
+
+def test_a_command_that_leaves_when_a_pause_is_wished_is_paused_whatever_its_code():
+    assert outcome(RunEnded(code=143), Wish.PAUSE, "command").type == "job.paused"
+    assert outcome(RunEnded(code=143), Wish.PAUSE, "text").type == "job.failed"
+    assert outcome(RunEnded(code=0), Wish.PAUSE, "command").type == "job.succeeded"
 
 
 def test_a_failure_explains_its_code_and_keeps_the_end_of_the_log():

@@ -50,11 +50,20 @@ def test_the_data_directory_is_its_owners_alone(tmp_path):
         ("TRAINYARD_PORT", "-1", "≥ 0"),
         ("TRAINYARD_GRACE_SECONDS", "nan", "a number"),
         ("TRAINYARD_LOG_LEVEL", "loud", "one of debug"),
+        ("TRAINYARD_ALLOW_COMMAND", "maybe", "true or false"),
+        ("TRAINYARD_PUBLIC_URL", "trainyard.example.org", "http or https URL"),
     ],
 )
 def test_a_bad_setting_names_its_variable(name, value, says):
     with pytest.raises(SettingError, match=f"{name} must be .*{says}"):
         read_settings({name: value})
+
+
+def test_a_yes_or_no_may_be_written_in_three_ways_and_be_left_out():
+    for text, value in (("true", True), ("1", True), ("No", False), ("FALSE", False), ("", None)):
+        assert read_settings({"TRAINYARD_ALLOW_COMMAND": text}).allow_command is value
+    found = read_settings({"TRAINYARD_PUBLIC_URL": "https://trainyard.example.org/"})
+    assert found.public_url == "https://trainyard.example.org"
 
 
 def test_flags_win_and_kubernetes_service_variables_are_ignored():

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from backends.local.client import Run
-from backends.local.events import EventFile, LastWords, last_words
+from backends.local.events import LastWords, last_words
 from backends.local.logtail import log_tail
+from common.event_file import EventFile
 from common.folder import JobFolder, Pair
 
 

@@ -136,7 +136,7 @@ PATCHES: list[tuple[dict[str, Any], str, str]] = [
         "extra_parameters.merge",
         "a PREFIX_TUNING adapter can't be added to the weights",
     ),
-    ({"extra_parameters": {"engine": "diffusion"}}, "extra_parameters.engine", "text would run"),
+    ({"extra_parameters": {"engine": "diffusion"}}, "extra_parameters.engine", "text or command would run"),
     (
         {"tuning_parameters": {"objective": "dpo"}, "customization": {"precision": "fp16"}, **CPU},
         "customization.precision",
@@ -154,11 +154,6 @@ def test_what_can_not_be_done_is_refused_with_what_would_run(
     assert words in errors[path]
 
 
-def test_a_command_of_the_callers_own_is_refused(tmp_path: Path) -> None:
-    errors = found(document(tmp_path, extra_parameters={"engine": "command", "command": ["true"]}))
-    assert list(errors) == ["extra_parameters.engine", "extra_parameters.command"]
-
-
 @pytest.mark.parametrize(
     ("patch", "path"),
     [
@@ -171,3 +166,22 @@ def test_a_name_that_no_file_system_takes_is_an_error_of_its_field(tmp_path: Pat
     errors = found(document(tmp_path) | patch)
     assert "File name too long" in errors[path]
     assert len(errors[path]) < 400
+
+
+@pytest.mark.parametrize(
+    ("custom", "path"),
+    [
+        ({"rank": 8, "peft": {"config": {"r": 4}}}, "r"),
+        ({"lora_alpha": 8, "peft": {"config": {"lora_alpha": 4}}}, "lora_alpha"),
+        ({"lora_dropout": 0.1, "peft": {"config": {"lora_dropout": 0}}}, "lora_dropout"),
+        ({"method": "peft", "rank": 8, "peft": {"config": {"peft_type": "LOKR", "r": 4}}}, "r"),
+    ],
+)
+def test_one_number_asked_for_twice_must_be_the_same(tmp_path: Path, custom: dict[str, Any], path: str) -> None:
+    (error,) = found(document(tmp_path, customization=custom)).items()
+    assert error[0] == f"customization.peft.config.{path}" and "give one of the two" in error[1]
+
+
+def test_one_number_asked_for_twice_alike_or_once_is_taken(tmp_path: Path) -> None:
+    for custom in ({"rank": 4, "peft": {"config": {"r": 4}}}, {"peft": {"config": {"r": 4, "lora_alpha": 1}}}):
+        assert found(document(tmp_path, customization=custom)) == {}

@@ -37,6 +37,14 @@ def test_defaults_are_lowered_to_what_the_machine_has_with_a_warning_each(tmp_pa
     assert (spec.engine, spec.argv, spec.folder) == ("text", TRAINER, True)
 
 
+@pytest.mark.parametrize(("name", "unused"), [("model", True), ("owner/name", False), ("s3://bucket/model", True)])
+def test_a_revision_of_what_is_no_hub_is_a_warning(tmp_path: Path, name: str, unused: bool) -> None:
+    name = str(tmp_path / name) if name == "model" else name
+    warnings = built(tmp_path, base_model={"model_name": name, "revision": "v1"}).warnings
+    assert ("base_model.revision" in [w.path for w in warnings]) is unused
+    assert "base_model.revision" not in [w.path for w in built(tmp_path, base_model={"model_name": name}).warnings]
+
+
 def test_on_a_gpu_nothing_is_lowered(tmp_path: Path) -> None:
     spec = built(tmp_path, GPUS)
     assert (spec.lane, spec.needs, spec.threads, spec.warnings) == ("gpu", {"gpu": 1}, 8, ())
