@@ -41,6 +41,7 @@ def test_the_run_ends_early_and_its_result_is_the_best_one(overfitting, method):
     assert final.keys() == kept.keys() and all(torch.equal(final[k], kept[k]) for k in kept)
     manifest = job.manifest
     assert manifest["best"] == {"step": best, "eval_loss": evaluated[best], "since": 2}
+    assert (manifest["step"], manifest["result_step"]) == (result.step, best)
     assert manifest["metrics"]["eval_loss"] == evaluated[best]
     card = (job.output / "final" / "README.md").read_text()
     assert f"| result of step | {best} |" in card and f"{evaluated[best]:.4f}" in card

@@ -36,7 +36,7 @@ def test_qlora_merged_tells_what_it_is(job, tmp_path):
     assert "A LoRA adapter (rank 4, alpha 32, dropout 0.05), merged into its base, fine-tuned from" in text
     assert "library_name: transformers" in text and "AutoModelForCausalLM.from_pretrained" in text
     assert told["base held in"] == "4 bits (nf4, double quantisation)"
-    assert told["batch size"] == "8 (4 × 2)" and told["steps"] == "6"
+    assert told["batch size"] == "8 (4 × 2)" and (told["steps"], told["epochs"]) == ("6", "0.75")
     first, last = (job.events("validation")[n]["metrics"]["eval_loss"] for n in (0, -1))
     assert last < first and told["held-out loss after"] == f"{last:.4f}"
     manifest = manifest_of(job)

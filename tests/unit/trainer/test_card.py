@@ -43,7 +43,7 @@ def test_layers_that_are_all_that_was_trained_are_not_called_trained_besides(tmp
 def test_with_early_stopping_the_step_of_the_result_is_told_beside_the_steps_done(tmp_path, result, shown):
     tuning = {"early_stopping_patience": 2, "eval_ratio": 0.1}
     text = card(tmp_path, Position(step=5, result_step=result), tuning_parameters=tuning)
-    assert f"| steps done | 5 |\n| result of step | {shown} |" in text
+    assert f"| steps | 5 |\n| result of step | {shown} |" in text
     assert "result of step" not in card(tmp_path)
 
 

@@ -106,7 +106,7 @@ class Card:
             ("precision", settings.precision),
             ("parameters trained", f"{self.parameters[0]:,} of {self.parameters[1]:,}"),
             (layers, ", ".join(settings.trainable_layers) or None),
-            ("steps done", position.step),
+            ("steps", position.step),
             ("result of step", (position.result_step or position.step) if early else None),
             ("epochs", f"{round(self.notes.get('epochs', position.epoch), 2):g}"),
             ("tokens of the data", f"{tokens:,}" if tokens else None),
