@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
         secrets = asked.secrets
         start_log(secrets)
         _prepare_environment(asked)
-        from trainyard.trainer.text.survey import survey
+        from trainyard.trainer.text.preflight.survey import survey
 
         with tempfile.TemporaryDirectory(prefix="trainyard-preflight-") as folder:
             found, code = {"ok": True, **survey(asked, Path(folder))}, Exit.DONE

@@ -32,7 +32,7 @@ def tiny(kind: str):
 
 
 def rows(*lengths: int):
-    from trainyard.trainer.text.examples import Example
+    from trainyard.trainer.text.tokens.examples import Example
 
     chance = np.random.default_rng(0)
     return [Example(chance.integers(5, 300, n).astype(np.int32), np.arange(n) >= n // 3) for n in lengths]
@@ -42,9 +42,9 @@ def rows(*lengths: int):
 def test_rows_that_are_packed_lose_as_much_as_alone_and_teach_the_same(kind):
     import torch
 
-    from trainyard.trainer.text.batches import collate
-    from trainyard.trainer.text.documents import keep_apart
     from trainyard.trainer.text.loss import Loss
+    from trainyard.trainer.text.tokens.batches import collate
+    from trainyard.trainer.text.tokens.documents import keep_apart
 
     cpu, some = torch.device("cpu"), rows(9, 20, 2, 31)
     model = tiny(kind).eval()
@@ -71,7 +71,7 @@ def test_rows_that_are_packed_lose_as_much_as_alone_and_teach_the_same(kind):
 def test_a_model_whose_state_runs_on_is_refused():
     import torch
 
-    from trainyard.trainer.text.documents import keep_apart
+    from trainyard.trainer.text.tokens.documents import keep_apart
 
     with pytest.raises(ConfigError, match=r"tuning_parameters\.packing: a mamba model"):
         keep_apart(tiny("mamba"), torch.device("cpu"), None)

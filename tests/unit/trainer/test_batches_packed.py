@@ -5,7 +5,7 @@ import pytest
 
 
 def test_an_epoch_packs_every_row_once_and_wastes_little():
-    from trainyard.trainer.text.batches import packed_batches
+    from trainyard.trainer.text.tokens.batches import packed_batches
 
     lengths = [n % 97 + 1 for n in range(1000)]
     batches = packed_batches(lengths, 128, 4, seed=1, epoch=0)
@@ -22,8 +22,8 @@ def test_an_epoch_packs_every_row_once_and_wastes_little():
 def test_packed_rows_lie_end_to_end_with_their_own_positions_and_no_first_token_is_predicted():
     import torch
 
-    from trainyard.trainer.text.batches import collate
-    from trainyard.trainer.text.examples import Example
+    from trainyard.trainer.text.tokens.batches import collate
+    from trainyard.trainer.text.tokens.examples import Example
 
     some = [Example(np.arange(10, 10 + n, dtype=np.int32), np.ones(n, np.bool_)) for n in (3, 2, 4)]
     micro = collate([some[:2], some[2:]], 0, torch.device("cpu"), packed=True)
@@ -38,8 +38,8 @@ def test_packed_rows_lie_end_to_end_with_their_own_positions_and_no_first_token_
 def test_a_padded_batch_tells_which_of_its_targets_count():
     import torch
 
-    from trainyard.trainer.text.batches import collate
-    from trainyard.trainer.text.examples import Example
+    from trainyard.trainer.text.tokens.batches import collate
+    from trainyard.trainer.text.tokens.examples import Example
 
     some = [Example(np.arange(5, 5 + n, dtype=np.int32), np.arange(n) >= start) for n, start in ((4, 2), (3, 1))]
     micro = collate([[e] for e in some], 0, torch.device("cpu"))

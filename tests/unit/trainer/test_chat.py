@@ -73,7 +73,7 @@ def tokenizer(tokenizer_folder):
 
 def said(tokenizer, template, talk):
     """The pieces of text that are learned."""
-    from trainyard.trainer.text.chat import Chat
+    from trainyard.trainer.text.tokens.chat import Chat
 
     tokenizer.chat_template = template
     whole, spans = Chat(tokenizer).rendered([{"role": role, "content": content} for role, content in talk])
@@ -113,7 +113,7 @@ def test_a_conversation_that_the_assistant_begins_is_learned_from_its_first_word
 
 def test_marked_templates_learn_the_tokens_that_transformers_marks(tokenizer):
     from trainyard.trainer.text.data import Row
-    from trainyard.trainer.text.tokens import tokenise
+    from trainyard.trainer.text.tokens.tokenise import tokenise
 
     tokenizer.chat_template = MARKED
     turns = [{"role": role, "content": content} for role, content in TOLD]

@@ -6,8 +6,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from trainyard.trainer.text.batches import split
-from trainyard.trainer.text.examples import Writer
+from trainyard.trainer.text.tokens.batches import split
+from trainyard.trainer.text.tokens.examples import Writer
 
 
 def made(folder=None, rows=20, times=lambda row: 1, length=lambda row: row % 5 + 2):

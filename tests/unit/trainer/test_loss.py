@@ -10,7 +10,7 @@ IGNORED = -100
 
 
 def rows():
-    from trainyard.trainer.text.examples import Example
+    from trainyard.trainer.text.tokens.examples import Example
 
     chance = np.random.default_rng(0)
     shapes = ((30, 20), (7, 5), (19, 0))
@@ -22,8 +22,8 @@ def test_padding_and_leaving_out_columns_change_nothing(tmp_path, picks):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from trainyard.trainer.text.batches import collate
     from trainyard.trainer.text.loss import Loss
+    from trainyard.trainer.text.tokens.batches import collate
 
     model = AutoModelForCausalLM.from_pretrained(make_tiny_llama(tmp_path / "tiny"))
     alone = 0.0

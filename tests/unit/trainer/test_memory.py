@@ -6,9 +6,9 @@ from attrs import evolve
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GemmaConfig, GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
 
-from trainyard.trainer.text import memory
-from trainyard.trainer.text.kept import Kept, kept
-from trainyard.trainer.text.memory import Needs
+from trainyard.trainer.text.memory import estimate as memory
+from trainyard.trainer.text.memory.estimate import Needs
+from trainyard.trainer.text.memory.kept import Kept, kept
 from trainyard.trainer.text.settings import read_settings
 
 pytestmark = pytest.mark.filterwarnings(

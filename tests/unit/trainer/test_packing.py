@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainyard.trainer.text.packing import pack
+from trainyard.trainer.text.tokens.packing import pack
 
 
 @st.composite

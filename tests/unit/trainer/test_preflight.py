@@ -9,10 +9,10 @@ from attrs import evolve
 
 from tests.tiny import PLAIN_TEXTS, make_tiny_llama
 from trainyard.trainer.failures import DataError
-from trainyard.trainer.text import sample as samples
 from trainyard.trainer.text.data import Material, look
-from trainyard.trainer.text.preflight import about, examine, plan, steps, tell
-from trainyard.trainer.text.sample import count
+from trainyard.trainer.text.preflight import sample as samples
+from trainyard.trainer.text.preflight.plan import about, examine, plan, steps, tell
+from trainyard.trainer.text.preflight.sample import count
 from trainyard.trainer.text.settings import read_settings
 
 PAIRS = [{"prompt": f"Tell me of {n}. ", "completion": text} for n, text in enumerate(PLAIN_TEXTS)]

@@ -41,7 +41,7 @@ def tokenizer(tokenizer_folder):
 
 def learned(tokenizer, kind, value, longest=200):
     """The text of what is learned, and the whole."""
-    from trainyard.trainer.text.tokens import tokenise
+    from trainyard.trainer.text.tokens.tokenise import tokenise
 
     (example,) = tokenise([Row(Path("f.jsonl"), 1, kind, value)], tokenizer, longest, lambda: None).examples
     return tokenizer.decode(example.ids[example.learned]), tokenizer.decode(example.ids)
@@ -60,7 +60,7 @@ def test_of_prompt_and_completion_the_completion_is_learned(tokenizer):
 
 
 def test_without_a_template_messages_are_chatml_and_the_assistant_is_learned(tokenizer):
-    from trainyard.trainer.text.tokens import give_template
+    from trainyard.trainer.text.tokens.tokenise import give_template
 
     assert give_template(tokenizer) and not give_template(tokenizer)
     target, whole = learned(tokenizer, "messages", messages())
@@ -88,7 +88,7 @@ def test_a_template_that_refuses_is_named_by_file_and_line(tokenizer):
 
 
 def test_rows_keep_their_order_and_are_cut_at_their_end(tokenizer):
-    from trainyard.trainer.text.tokens import tokenise
+    from trainyard.trainer.text.tokens.tokenise import tokenise
 
     kinds = [("text", "one two three four five six"), ("completion", ("p" * 40, "c")), ("text", "seven")] * 700
     rows = [Row(Path("f.jsonl"), line, kind, value) for line, (kind, value) in enumerate(kinds, 1)]
@@ -100,7 +100,7 @@ def test_rows_keep_their_order_and_are_cut_at_their_end(tokenizer):
 
 
 def test_an_epoch_holds_every_row_once_in_batches_of_like_length():
-    from trainyard.trainer.text.batches import epoch_batches
+    from trainyard.trainer.text.tokens.batches import epoch_batches
 
     lengths = [n % 97 + 1 for n in range(1000)]
     batches = epoch_batches(lengths, 8, seed=1, epoch=0)
@@ -111,7 +111,7 @@ def test_an_epoch_holds_every_row_once_in_batches_of_like_length():
 
 
 def test_the_held_out_share_is_seeded_and_never_everything():
-    from trainyard.trainer.text.batches import split
+    from trainyard.trainer.text.tokens.batches import split
 
     rows = [object() for _ in range(20)]
     training, held_out = split(rows, 0.1, seed=3)
@@ -122,7 +122,7 @@ def test_the_held_out_share_is_seeded_and_never_everything():
 
 
 def test_streamed_rows_give_the_same_examples_as_held_ones(tokenizer, tmp_path):
-    from trainyard.trainer.text.tokens import tokenise
+    from trainyard.trainer.text.tokens.tokenise import tokenise
 
     rows = [{"text": f"row {i}"} for i in range(1200)] + [{"messages": messages()}, {"prompt": "p", "completion": "c"}]
     path = written(tmp_path / "rows.jsonl", rows)
@@ -136,7 +136,7 @@ def test_streamed_rows_give_the_same_examples_as_held_ones(tokenizer, tmp_path):
 
 
 def test_rows_that_the_template_refuses_are_told_or_left_out(tokenizer):
-    from trainyard.trainer.text.tokens import tokenise
+    from trainyard.trainer.text.tokens.tokenise import tokenise
 
     tokenizer.chat_template = HEADED
     good, bad = messages(), messages([("wizard", "x"), ("assistant", "y")])

@@ -17,7 +17,7 @@ from trainyard.trainer.text.settings import Settings, read_settings
 from trainyard.trainer.text.strategy import check_strategy
 
 _NAMED = 3
-_OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.text.preference"}
+_OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.text.preference.train"}
 
 
 def start(run: Run) -> Result:

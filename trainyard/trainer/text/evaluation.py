@@ -10,12 +10,12 @@ from attrs import frozen
 from trainyard.trainer.failures import NanLoss
 from trainyard.trainer.processes import World
 from trainyard.trainer.text.at_once import AtOnce
-from trainyard.trainer.text.batches import blank, collate
-from trainyard.trainer.text.examples import Example, Examples
 from trainyard.trainer.text.loss import Loss
 from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position
+from trainyard.trainer.text.tokens.batches import blank, collate
+from trainyard.trainer.text.tokens.examples import Example, Examples
 
 
 @frozen

@@ -8,7 +8,7 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text.batches import Micro
+from trainyard.trainer.text.tokens.batches import Micro
 
 _AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 27}
 """Logits that are held in fp32 at one time; on a CPU few enough for its caches."""

@@ -11,11 +11,11 @@ from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce
-from trainyard.trainer.text.batches import blank, collate, dealt
-from trainyard.trainer.text.examples import Example
 from trainyard.trainer.text.loss import Loss
 from trainyard.trainer.text.sharding import exchanged, full
 from trainyard.trainer.text.state import Generators
+from trainyard.trainer.text.tokens.batches import blank, collate, dealt
+from trainyard.trainer.text.tokens.examples import Example
 
 _LEAST_SCALE = 1.0
 """An fp16 step that overflows is skipped and the loss scale halved; below this it is not the scale that overflows."""

@@ -9,7 +9,7 @@ from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.state import Position
-from trainyard.trainer.text.tokens import Tokenised
+from trainyard.trainer.text.tokens.tokenise import Tokenised
 
 _NAMED = 3
 log = logging.getLogger("trainyard.trainer")

@@ -16,18 +16,16 @@ from trainyard.trainer.processes import World
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text import preflight
 from trainyard.trainer.text.at_once import AtOnce
-from trainyard.trainer.text.batches import Epochs, split
 from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
-from trainyard.trainer.text.documents import keep_apart
 from trainyard.trainer.text.evaluation import Evaluation
 from trainyard.trainer.text.keep import Keeper, differences, with_kept_micro
 from trainyard.trainer.text.loss import Loss
-from trainyard.trainer.text.memory import peak
+from trainyard.trainer.text.memory.estimate import peak
 from trainyard.trainer.text.optimizers import make_optimizer
 from trainyard.trainer.text.pace import Pace
+from trainyard.trainer.text.preflight import plan as preflight
 from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.sharding import held, sharded, spread, whole_state
@@ -35,7 +33,9 @@ from trainyard.trainer.text.state import Position, load_optimizer, restore_gener
 from trainyard.trainer.text.step import Gradient, Step
 from trainyard.trainer.text.strategy import choose_strategy, may_shard
 from trainyard.trainer.text.tell import Progress, tell_data
-from trainyard.trainer.text.tokens import give_template, tokenise
+from trainyard.trainer.text.tokens.batches import Epochs, split
+from trainyard.trainer.text.tokens.documents import keep_apart
+from trainyard.trainer.text.tokens.tokenise import give_template, tokenise
 
 
 def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints, newest: Checkpoint | None) -> Result:

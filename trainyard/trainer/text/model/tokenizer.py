@@ -12,7 +12,7 @@ from trainyard.trainer.text.data.material import Row
 from trainyard.trainer.text.model.scratch import texts_of, train_tokenizer
 from trainyard.trainer.text.model.source import Source
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.tokens import Example, Examples
+from trainyard.trainer.text.tokens.tokenise import Example, Examples
 
 LONGEST_BY_DEFAULT = 2048
 #: How transformers begins to say it.

@@ -8,9 +8,9 @@ from attrs import asdict, frozen
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from trainyard.trainer.text.kept import kept
+from trainyard.trainer.text.memory.kept import kept
+from trainyard.trainer.text.memory.room import available, mapped, peak, resident
 from trainyard.trainer.text.model.precision import computed_in
-from trainyard.trainer.text.room import available, mapped, peak, resident
 from trainyard.trainer.text.settings import Settings
 
 __all__ = ["Estimate", "Fit", "Needs", "available", "estimate", "fit", "half", "peak", "resident", "too_large"]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from attrs import field, frozen
 
-from trainyard.trainer.text.examples import Example, Examples, rows_of
-from trainyard.trainer.text.packing import pack
+from trainyard.trainer.text.tokens.examples import Example, Examples, rows_of
+from trainyard.trainer.text.tokens.packing import pack
 
 _BATCHES_SORTED_TOGETHER = 16
 IGNORED = -100

@@ -13,9 +13,9 @@ from trainyard.trainer.failures import ConfigError, first_line
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.optimizers import make_optimizer
-from trainyard.trainer.text.pairs import Pair
+from trainyard.trainer.text.preference.pairs import Pair
+from trainyard.trainer.text.preference.report import Supervised, Telling
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.trl_report import Supervised, Telling
 
 
 class Dpo(Supervised, DPOTrainer):

@@ -68,10 +68,10 @@ def _examined(
     import torch
 
     from trainyard.trainer.text import model as models
-    from trainyard.trainer.text.blank import blank
-    from trainyard.trainer.text.preflight import examine
-    from trainyard.trainer.text.sample import count
-    from trainyard.trainer.text.tokens import give_template
+    from trainyard.trainer.text.preflight.blank import blank
+    from trainyard.trainer.text.preflight.plan import examine
+    from trainyard.trainer.text.preflight.sample import count
+    from trainyard.trainer.text.tokens.tokenise import give_template
 
     models.quiet()
     torch.set_num_threads(1)
@@ -120,7 +120,7 @@ def _there(asked: Question, device: "torch.device") -> int | None:
     """Memory that a process of the job may have; None where that can't be seen."""
     import torch
 
-    from trainyard.trainer.text.room import available
+    from trainyard.trainer.text.memory.room import available
 
     if device.type == "cuda":
         return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))

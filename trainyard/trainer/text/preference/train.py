@@ -24,23 +24,23 @@ from trainyard.trainer.processes import World
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text import preflight
 from trainyard.trainer.text.at_once import AtOnce
-from trainyard.trainer.text.batches import split
 from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.keep import with_kept_micro
-from trainyard.trainer.text.memory import peak
-from trainyard.trainer.text.pairs import Pairs, tokenise_pairs
+from trainyard.trainer.text.memory.estimate import peak
+from trainyard.trainer.text.preference.keep import TrlKeeper, check_kind
+from trainyard.trainer.text.preference.pairs import Pairs, tokenise_pairs
+from trainyard.trainer.text.preference.report import Telling
+from trainyard.trainer.text.preference.trainers import drop_reference, make_trainer, take_at_once
+from trainyard.trainer.text.preflight import plan as preflight
 from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.state import Position
 from trainyard.trainer.text.tell import tell_held_out
-from trainyard.trainer.text.tokens import give_template
-from trainyard.trainer.text.trl_keep import TrlKeeper, check_kind
-from trainyard.trainer.text.trl_report import Telling
-from trainyard.trainer.text.trl_trainers import drop_reference, make_trainer, take_at_once
+from trainyard.trainer.text.tokens.batches import split
+from trainyard.trainer.text.tokens.tokenise import give_template
 
 
 def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints, newest: Checkpoint | None) -> Result:

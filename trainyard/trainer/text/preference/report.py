@@ -16,9 +16,9 @@ from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce
 from trainyard.trainer.text.board import Board
+from trainyard.trainer.text.preference.keep import TrlKeeper
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position
-from trainyard.trainer.text.trl_keep import TrlKeeper
 
 #: TRL's names of what a preference objective measures, and ours.
 _MEASURED = {"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"}

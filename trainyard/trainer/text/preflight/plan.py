@@ -12,12 +12,12 @@ from trainyard.trainer import schedule
 from trainyard.trainer.reporting import Reporter
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.data.material import Corpus, counted
-from trainyard.trainer.text.memory import DeviceKind, Estimate, Needs, fit, too_large
-from trainyard.trainer.text.packing import pack
-from trainyard.trainer.text.room import available
-from trainyard.trainer.text.sample import Sample
+from trainyard.trainer.text.memory.estimate import DeviceKind, Estimate, Needs, fit, too_large
+from trainyard.trainer.text.memory.room import available
+from trainyard.trainer.text.preflight.sample import Sample
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.strategy import choose_strategy
+from trainyard.trainer.text.tokens.packing import pack
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 #: What peft wraps around a module's own name.

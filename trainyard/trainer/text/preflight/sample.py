@@ -10,8 +10,8 @@ from attrs import evolve, frozen
 
 from trainyard.trainer.failures import DataError
 from trainyard.trainer.text.data.material import Corpus, Row
-from trainyard.trainer.text.examples import Example
 from trainyard.trainer.text.settings import Settings
+from trainyard.trainer.text.tokens.examples import Example
 
 #: Rows and characters that are tokenised; what a machine does in about a second.
 ROWS_AT_MOST = 2_000
@@ -217,7 +217,7 @@ def _encoder(
 ) -> Callable[[Sequence[Row]], list[Sequences]]:
     """What makes rows into sequences that are not cut; it leaves out rows without a target."""
     if settings.objective == "sft":
-        from trainyard.trainer.text.tokens import tokenise
+        from trainyard.trainer.text.tokens.tokenise import tokenise
 
         def one(rows: Sequence[Row]) -> list[Sequences]:
             once = [evolve(row, times=1) for row in rows]
@@ -225,7 +225,7 @@ def _encoder(
             return [(Tokens(example.ids.tolist(), example.learned.tolist()),) for example in found]
 
         return one
-    from trainyard.trainer.text.pairs import tokenise_pairs
+    from trainyard.trainer.text.preference.pairs import tokenise_pairs
 
     def two(rows: Sequence[Row]) -> list[Sequences]:
         found = tokenise_pairs([evolve(row, times=1) for row in rows], tokenizer, _WHOLE, check).examples

@@ -8,10 +8,10 @@ from typing import Any
 from attrs import frozen
 
 from trainyard.trainer.failures import DataError
-from trainyard.trainer.text.chat import Chat, Span, give_template
 from trainyard.trainer.text.data import Row, Tally, in_parts
 from trainyard.trainer.text.data.material import RowError
-from trainyard.trainer.text.examples import Example, Examples, Writer
+from trainyard.trainer.text.tokens.chat import Chat, Span, give_template
+from trainyard.trainer.text.tokens.examples import Example, Examples, Writer
 
 __all__ = ["Example", "Examples", "Tokenised", "give_template", "tokenise"]
 

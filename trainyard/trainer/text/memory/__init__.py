@@ -1,0 +1,1 @@
+"""What a job will need of memory, part by part, and what it took."""

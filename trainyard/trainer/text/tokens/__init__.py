@@ -1,0 +1,1 @@
+"""Rows made into tokens, and tokens into batches."""
