@@ -6,7 +6,7 @@ sides, never padding, after the first steps: the start is another matter (`bench
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from attrs import evolve, frozen
@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from benchmarks.table import interleaved, met, ratio, show
 from benchmarks.training_work import THREADS, Seen, Size, Work, by_peer, by_us, working
 
+METHODS = ("full", "lora")
 LOOP = "hand-written accelerate loop, blocks"
 
 
@@ -57,18 +58,18 @@ def _measures(work: Work, method: str) -> dict[str, Callable[[], Seen]]:
     return found
 
 
-def main(rounds: int = 5, size: Size = Size()) -> None:
+def main(rounds: int = 5, size: Size = Size(), methods: Sequence[str] = METHODS) -> None:
     """Measure and print."""
     speeds: dict[str, list[float]] = {}
     with working(size) as work:
-        for method in dict.fromkeys(a.method for a in COMPARISONS):
+        for method in methods:
             found = interleaved(rounds, _measures(work, method))
             speeds |= {name: [seen.tokens_per_second for seen in runs] for name, runs in found.items()}
     rows = [
         (name, f"{statistics.median(seen):,.0f}", f"{min(seen):,.0f}-{max(seen):,.0f}") for name, seen in speeds.items()
     ]
     notes = []
-    for against in COMPARISONS:
+    for against in (a for a in COMPARISONS if a.method in methods):
         value = ratio(speeds[against.ours], speeds[against.peer])
         goal = f"goal ≥ {against.goal}: {met(value, against.goal)}" if against.goal else "no goal"
         notes.append(f"{against.ours} / {against.peer}: {value:.2f} ({goal})")
@@ -79,16 +80,18 @@ def main(rounds: int = 5, size: Size = Size()) -> None:
     show(f"{rounds} rounds, medians", ("trainer", "tokens/s", "range"), rows, [about, *notes])
 
 
-def size_of(parser: argparse.ArgumentParser) -> tuple[int, Size]:
-    """Rounds and size from the command line."""
+def asked(parser: argparse.ArgumentParser) -> tuple[int, Size, Sequence[str]]:
+    """Rounds, size and methods from the command line."""
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=Size().steps)
     parser.add_argument("--hidden", type=int, default=Size().hidden)
     parser.add_argument("--layers", type=int, default=Size().layers)
+    parser.add_argument("--method", choices=METHODS, help="only this one")
     given = parser.parse_args()
     warm = min(Size().warm, given.steps // 2)
-    return given.rounds, evolve(Size(), steps=given.steps, hidden=given.hidden, layers=given.layers, warm=warm)
+    size = evolve(Size(), steps=given.steps, hidden=given.hidden, layers=given.layers, warm=warm)
+    return given.rounds, size, (given.method,) if given.method else METHODS
 
 
 if __name__ == "__main__":
-    main(*size_of(argparse.ArgumentParser(description=__doc__)))
+    main(*asked(argparse.ArgumentParser(description=__doc__)))

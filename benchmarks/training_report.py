@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.table import interleaved, met, ratio, show
-from benchmarks.training import size_of
+from benchmarks.training import asked
 from benchmarks.training_work import Size, Work, by_us, working
 from common.folder import JobFolder, Pair
 from trainyard.trainer.claim import Fence
@@ -65,4 +65,5 @@ def main(rounds: int = 5, size: Size = Size()) -> None:
 
 
 if __name__ == "__main__":
-    main(*size_of(argparse.ArgumentParser(description=__doc__)))
+    rounds, wanted, _ = asked(argparse.ArgumentParser(description=__doc__))
+    main(rounds, wanted)

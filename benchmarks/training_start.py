@@ -8,14 +8,14 @@ import json
 import statistics
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from attrs import evolve
 
 from benchmarks.processes import serving
 from benchmarks.table import interleaved, met, ratio, show
-from benchmarks.training import size_of
+from benchmarks.training import METHODS, asked
 from benchmarks.training_work import Seen, Size, Work, by_peer, by_us, seen_in, working
 
 _GOALS = {"full": 0.8, "lora": 0.9}
@@ -49,11 +49,11 @@ def _wait(url: str) -> None:
     raise TimeoutError(f"{url} took more than {_JOB_SECONDS:.0f} s")
 
 
-def main(rounds: int = 5, size: Size = Size()) -> None:
+def main(rounds: int = 5, size: Size = Size(), methods: Sequence[str] = METHODS) -> None:
     """Measure and print."""
     with working(evolve(size, steps=2, warm=1)) as work:
         measures: dict[str, Callable[[], Seen]] = {}
-        for method in _GOALS:
+        for method in methods:
             measures[f"ours, {method}"] = partial(by_us, work, method, packing=True)
             measures[f"ours, {method}, from POST"] = partial(by_service, work, method)
             measures[f"TRL, bfd, {method}"] = partial(by_peer, work, "trl_sft", method, "bfd")
@@ -62,7 +62,7 @@ def main(rounds: int = 5, size: Size = Size()) -> None:
     rows, notes = [], []
     for name, seen in times.items():
         rows.append((name, f"{statistics.median(seen):.2f}", f"{min(seen):.2f}-{max(seen):.2f}"))
-    for method, goal in _GOALS.items():
+    for method, goal in ((method, _GOALS[method]) for method in methods):
         for ours in (f"ours, {method}", f"ours, {method}, from POST"):
             value = ratio(times[ours], times[f"TRL, bfd, {method}"])
             notes.append(f"{ours} / TRL: {value:.2f} (goal ≤ {goal}: {met(value, goal, least=False)})")
@@ -70,4 +70,4 @@ def main(rounds: int = 5, size: Size = Size()) -> None:
 
 
 if __name__ == "__main__":
-    main(*size_of(argparse.ArgumentParser(description=__doc__)))
+    main(*asked(argparse.ArgumentParser(description=__doc__)))
