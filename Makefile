@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+WORKERS ?= 2
 
 .PHONY: install demo test unit lint types format bench clean
 
@@ -16,7 +17,7 @@ demo: install
 	$(BIN)/python examples/demo
 
 test: install lint types
-	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+	$(BIN)/python -m pytest -m "not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
 
 unit: install
 	$(BIN)/python -m pytest -m "not gpu and not slow" tests/unit $(ARGS)

@@ -118,6 +118,15 @@ def _seen(rank: int, status: int) -> Ended:
     return Ended(rank, status, None, f"left with {status} before it could tell why", time.time())
 
 
+def _ended(kind: int, pid: int) -> os.waitid_result | None:
+    """The child that ended badly and was not waited for; its status stays for its parent's own wait."""
+    try:
+        seen = os.waitid(kind, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return None if seen is None or seen.si_status == 0 else seen
+
+
 @define
 class _Warden:
     """A thread beside torch's launcher: hands signals on, and sees which process ended first."""
@@ -165,16 +174,15 @@ class _Warden:
 
     def _dead(self) -> Ended | None:
         """The process that ended badly, seen without taking its status from torch's launcher."""
-        try:
-            seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        except ChildProcessError:
-            return None
-        if seen is None or seen.si_status == 0:
-            return None
-        by_pid = {pid: rank for rank, pid in self._known().items()}
-        if seen.si_pid not in by_pid and len(by_pid) == self.size:
-            return None  # a helper of torch's
-        rank = by_pid.get(seen.si_pid, 0)
+        for rank, pid in self._known().items():
+            if (seen := _ended(os.P_PID, pid)) is not None:
+                return self._told(rank, seen)
+        if len(self._known()) == self.size:
+            return None  # any other child is a helper of torch's
+        seen = _ended(os.P_ALL, 0)
+        return None if seen is None else self._told(0, seen)
+
+    def _told(self, rank: int, seen: os.waitid_result) -> Ended:
         if seen.si_code == os.CLD_EXITED:
             return self.ranks.earliest() or _seen(rank, seen.si_status)
         return _seen(rank, -seen.si_status)

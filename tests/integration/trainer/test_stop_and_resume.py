@@ -15,7 +15,7 @@ LONG = 2_000
 def test_a_run_that_was_stopped_and_resumed_has_the_losses_of_one_that_was_not(new_job):
     undisturbed, stopped = new_job("undisturbed"), new_job("stopped")
     for job in (undisturbed, stopped):
-        job.tuning |= {"max_steps": 60, "gradient_accumulation_steps": 2, "logging_steps": 2, "lr_scheduler": "cosine"}
+        job.tuning |= {"max_steps": 60, "gradient_accumulation_steps": 2, "logging_steps": 1, "lr_scheduler": "cosine"}
     assert undisturbed.run() == 0, undisturbed.log
 
     child = stopped.start()

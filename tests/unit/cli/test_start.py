@@ -97,8 +97,10 @@ def test_a_bad_setting_is_64(tmp_path: Path) -> None:
 async def test_ctrl_c_leaves_the_job_alone_and_says_how_to_end_it(service: Any, tmp_path: Path) -> None:
     service.hold, service.statuses = True, ["queued", "running"]
     (tmp_path / "job.json").write_text('{"job_id": "j1", "base_model": {}}')
+    # The tests themselves may run behind a shell's `&`, which ignores the signal for all below it.
+    terminal = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-c", RUN),
+        *(sys.executable, "-P", "-c", f"{terminal}; {RUN}"),
         *("submit", "--follow", str(tmp_path / "job.json")),
         stdout=-1, stderr=-1,
     )  # fmt: skip

@@ -52,6 +52,7 @@ def test_what_the_first_process_could_not_tell_the_launcher_tells(ranks):
 def test_a_death_is_seen_without_taking_it_from_its_parent(ranks):
     dead = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import os; os.kill(os.getpid(), 9)"])
     os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    (ranks.folder / "0.pid").write_text(str(os.getpid()))
     (ranks.folder / "1.pid").write_text(str(dead.pid))
     warden = _Warden(ranks, 2)
     seen = warden._dead()
