@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from trainyard.trainer.failures import ConfigError, ModelError, from_source
 from trainyard.trainer.text.model.adapters import NAME, Warn, attach
+from trainyard.trainer.text.model.dropout import quicken
 from trainyard.trainer.text.model.layers import train_only
 from trainyard.trainer.text.model.merging import check_merge
 from trainyard.trainer.text.model.peft_config import AT
@@ -61,6 +62,7 @@ def dress(model: Any, source: Source, settings: Settings, *, steps: int | None =
             check_merge(model)
     elif settings.trainable_layers:
         train_only(model, settings.trainable_layers)
+    quicken(model)
     return model
 
 
