@@ -16,6 +16,7 @@ from schemas.values import FieldError
 log = structlog.get_logger(__name__)
 
 GROUP = "trainyard.backends"
+_CLOSE_SECONDS = 10.0
 
 
 @frozen
@@ -46,15 +47,16 @@ class Registry:
         self._entries: dict[str, _Entry] = defaultdict(_Entry)
         for point in points() if points else entry_points(group=GROUP):
             known = self._entries[point.name].points
-            if all(p.value != point.value for p in known):
+            if _claim(point) not in map(_claim, known):
                 known.append(point)
 
     def names(self) -> list[str]:
         return sorted(self._entries)
 
     def version(self, name: str) -> str | None:
-        points = self._entries[name].points
-        return points[0].dist.version if points and points[0].dist else None
+        """The version of the package that has the name; None where several claim it."""
+        dists = [point.dist for point in self._entries[name].points]
+        return dists[0].version if len(dists) == 1 and dists[0] else None
 
     def get(self, name: str, path: str = "backend") -> BaseTrainerBackend:
         """The backend, imported now if need be. Raises `UnknownBackend`, or `InvalidRequest` when it is broken."""
@@ -71,20 +73,22 @@ class Registry:
     def _load(self, name: str, entry: _Entry) -> str | None:
         """Import the class and make the backend; what is wrong, or None."""
         if len(entry.points) > 1:
-            claims = " and ".join(f"{p.dist.name if p.dist else '?'} ({p.value})" for p in entry.points)
-            return f"two packages claim the name {name!r}: {claims}; uninstall one"
+            claims = " and ".join(sorted(map(_claim, entry.points)))
+            return f"{len(entry.points)} packages claim the name {name!r}: {claims}; uninstall all but one"
         point = entry.points[0]
         package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
         try:
             cls = point.load()
         except ImportError as e:
-            return f"{package}: {e}; install what it needs, e.g. pip install 'trainyard[{name}]'"
-        except Exception as e:  # a plug-in may raise anything while it is imported; it must not stop the service
+            return f"{package}: {e}; {_remedy(name, point)}"
+        except (Exception, SystemExit) as e:  # a plug-in may raise anything; it must not stop the service
             return f"{package} failed to import: {type(e).__name__}: {e}"
         if not (isinstance(cls, type) and issubclass(cls, BaseTrainerBackend)):
             return f"{package}: {point.value} is not a subclass of BaseTrainerBackend"
         if cls.interface_version != INTERFACE_VERSION:
             return f"{package} is written for interface {cls.interface_version}, this is {INTERFACE_VERSION}"
+        if (own := getattr(cls, "name", None)) != name:
+            return f"{package}: the class has the name {own!r}, and is registered as {name!r}; they must be the same"
         try:
             check_keys(cls.Options)
             entry.backend = cls(self._context)
@@ -110,12 +114,13 @@ class Registry:
                 self._entries[name].broken = f"failed to start: {type(e).__name__}: {e}"
 
     async def close(self) -> None:
-        """Close every backend; one that fails keeps none of the others open."""
+        """Close every backend; one that fails or hangs keeps none of the others open."""
         for name, entry in self._entries.items():
             if entry.backend is None:
                 continue
             try:
-                await entry.backend.close()
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await entry.backend.close()
             except Exception:  # as above
                 log.exception("a backend can't be closed", backend=name)
 
@@ -135,3 +140,15 @@ class Registry:
     def unavailable(self, name: str) -> str | None:
         """Why `start` failed, if it did."""
         return self._entries[name].unavailable
+
+
+def _claim(point: EntryPoint) -> str:
+    """Who claims a name; one package that is found twice claims it once."""
+    return f"{point.dist.name if point.dist else 'an unknown package'} ({point.value})"
+
+
+def _remedy(name: str, point: EntryPoint) -> str:
+    """What to do where a module is lacking; our own backends have an extra each."""
+    if point.dist is not None and point.dist.name == "trainyard":
+        return f"install what it needs, e.g. pip install 'trainyard[{name}]'"
+    return "install what it needs, or uninstall it"

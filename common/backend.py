@@ -12,6 +12,7 @@ from common.devices import DevicePool
 from common.event import Body
 from common.job import Job, Reason
 from common.settings import Settings
+from common.storage import local_path
 from schemas.train import TrainRequest
 from schemas.values import FieldError, FieldWarning
 
@@ -108,10 +109,21 @@ class RunEnded:
 
 
 @frozen(kw_only=True)
+class RunRestarted:
+    """The backend itself began the run again, or is about to (a requeue): `handle` is that of the job's next attempt.
+
+    `reason` is why the run before it ended. The iterator ends; the next `watch` is of the new handle.
+    """
+
+    reason: Reason
+    handle: Handle
+
+
+@frozen(kw_only=True)
 class BackendEvent:
     """One thing that a backend saw, and how far its source was read with it."""
 
-    what: Body | RunBegan | RunDetail | RunAck | RunEnded
+    what: Body | RunBegan | RunDetail | RunAck | RunRestarted | RunEnded
     cursor: Cursor | None = None
     at: str | None = None
 
@@ -178,7 +190,7 @@ class BackendContext:
     devices: DevicePool
 
     def job_folder(self, job_id: str) -> Path:
-        """The job's folder (contract trainer.md, 1)."""
+        """A job's folder among the service's own (contract trainer.md, 1)."""
         return self.settings.jobs_dir / job_id
 
 
@@ -219,6 +231,17 @@ class BaseTrainerBackend(ABC):
     def build_job_spec(self, request: TrainRequest) -> JobSpec:
         """The spec of a valid request. Pure: same request and configuration, same spec."""
 
+    def job_folder(self, job_id: str) -> Path:
+        """Where the folder of a job lies while this backend has it; may differ by backend. Pure."""
+        return self.context.job_folder(job_id)
+
+    def can_read(self, uri: str) -> bool:
+        """Whether its runs read what lies at a URI or path: asked of a checkpoint before a job goes on here. Pure.
+
+        A path of the service's machine is none of a backend's that works elsewhere, unless it shares the file system.
+        """
+        return self.on_this_machine or local_path(uri) is None
+
     @abstractmethod
     async def submit(self, job: Job, attempt: int, spec: JobSpec) -> Handle:
         """Hand the job over and return soon, without waiting for its start.
@@ -232,7 +255,7 @@ class BaseTrainerBackend(ABC):
 
     @abstractmethod
     def watch(self, handle: Handle, cursor: Cursor | None) -> AsyncIterator[BackendEvent]:
-        """What happens to the run from `cursor` on; ends after a `RunEnded`.
+        """What happens to the run from `cursor` on; ends after a `RunEnded` or `RunRestarted`.
 
         The call itself takes up what the handle holds (devices), at once, so that a restarted service gives nothing
         away twice; the iterator may be left at any time and asked for again.
@@ -245,6 +268,10 @@ class BaseTrainerBackend(ABC):
     async def send(self, handle: Handle, command: Command) -> None:
         """Pass a command to the run, which answers with an ack. Called only with the capability for it."""
         raise TypeError(f"backend {self.name!r} takes no commands, got {type(command).__name__}")
+
+    def refuses_change(self, handle: Handle, values: Mapping[str, object]) -> str | None:
+        """Why a live run can't take new values, by their paths, and what it could; None: it can. Pure."""
+        return None
 
     @abstractmethod
     async def capacity(self) -> Capacity:

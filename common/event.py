@@ -186,6 +186,7 @@ class JobChanged(Body):
     """A change of the running job took hold, or was refused."""
 
     type: ClassVar[str] = "job.changed"
+    always: ClassVar[frozenset[str]] = frozenset({"step"})
     request: Mapping[str, object]
     old: Mapping[str, object]
     new: Mapping[str, object]

@@ -94,8 +94,11 @@ class JobFolder:
             os.close(descriptor)
 
 
-def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] = ()) -> dict[str, object]:
-    """What `spec.json` says of a job (contract trainer.md, 1); `JobFolder.make` adds the format."""
+def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] | None = ()) -> dict[str, object]:
+    """What `spec.json` says of a job (contract trainer.md, 1); `JobFolder.make` adds the format.
+
+    `devices` None: those that the scheduler gives to the run, by `CUDA_VISIBLE_DEVICES`.
+    """
     return {
         "uid": job.uid,
         "job_id": job.job_id,
@@ -104,7 +107,7 @@ def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] = ()) -> d
         "options": dict(spec.options),
         "output": spec.output,
         "log": spec.log,
-        "devices": list(devices),
+        "devices": None if devices is None else list(devices),
         "threads": spec.threads,
         "deadline_minutes": spec.deadline_minutes,
         "changes": list(spec.changes),

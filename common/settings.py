@@ -54,6 +54,12 @@ class Settings:
     poll_seconds: float = _setting(0.1, "how often a local run's event file is looked at", 0.01)
     retry_seconds: float = _setting(5.0, "before the first retry of a job (`max_retries`); doubles, to 5 minutes", 0)
     backend_down_seconds: float = _setting(86400.0, "a job fails when its backend was away for so long", 0)
+    slurm_partition: str | None = _setting(None, "Slurm's partition of jobs that name none; default: the cluster's own")
+    slurm_account: str | None = _setting(None, "Slurm's account of jobs that name none; default: the user's own")
+    slurm_setup: str | None = _setting(None, "shell lines at the top of every Slurm script, as `module load cuda`")
+    slurm_poll_seconds: float = _setting(5.0, "between two looks at Slurm's queue, one for all jobs", 0.1)
+    slurm_call_seconds: float = _setting(30.0, "for one of Slurm's commands to answer", 1)
+    slurm_calls: int = _setting(8, "Slurm commands under way at once", 1)
     submit_concurrency: int = _setting(16, "submissions under way at once, for each backend", 1)
 
     max_body_bytes: int = _setting(MIB, "largest request body", 1)

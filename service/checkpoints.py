@@ -2,24 +2,35 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common.storage import local_path
+from service.specs import read_spec
 from service.store.base import Store
 
 
 async def kept(store: Store, uid: str) -> list[dict[str, Any]]:
     """In the order in which they were written; of one that was written twice the newest."""
     events = [json.loads(text) for text in await store.checkpoints(uid)]
-    newest = {event["data"]["uri"]: _checkpoint(event) for event in events}
-    return await asyncio.to_thread(_existing, list(newest.values()))
+    if not events:
+        return []
+    told = {event["data"]["uri"]: _checkpoint(event) for event in events}
+    engine = read_spec((await store.job_by_uid(uid)).spec).engine
+    is_there = Path.exists if engine == "command" else _is_complete  # a program of the caller's own keeps them its way
+    return await asyncio.to_thread(_existing, list(told.values()), is_there)
 
 
 async def newest_step(store: Store, uid: str) -> int | None:
     """The step that a next attempt goes on from, as far as the service sees; None: from the start."""
-    return max((int(entry["step"]) for entry in await kept(store, uid)), default=None)
+    found = await newest(store, uid)
+    return None if found is None else int(found["step"])
+
+
+async def newest(store: Store, uid: str) -> dict[str, Any] | None:
+    """The checkpoint that a next attempt goes on from, as far as the service sees."""
+    return max(await kept(store, uid), key=lambda entry: int(entry["step"]), default=None)
 
 
 def _checkpoint(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,14 +45,24 @@ def _checkpoint(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _existing(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without the local ones that were deleted since."""
-    return [entry for entry in found if _exists(local_path(entry["uri"]))]
+def _existing(found: Sequence[dict[str, Any]], is_there: Callable[[Path], bool]) -> list[dict[str, Any]]:
+    """Without the local ones that were deleted since, or are damaged; what can't be looked at is listed."""
+    return [entry for entry in found if (path := local_path(entry["uri"])) is None or _looked_at(path, is_there)]
 
 
-def _exists(checkpoint: Path | None) -> bool:
-    """Whether it may still be there: what the service can't look at is listed."""
+def _looked_at(path: Path, is_there: Callable[[Path], bool]) -> bool:
     try:
-        return checkpoint is None or (checkpoint / "checkpoint.json").exists()
+        return is_there(path)
+    except FileNotFoundError:
+        return False
     except OSError:
         return True
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether its record is there and the sizes of its files agree with it (contract trainer.md, 5)."""
+    try:
+        record = json.loads((folder / "checkpoint.json").read_bytes())
+        return all((folder / name).stat().st_size == size for name, (size, _) in record["files"].items())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False

@@ -2,26 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Coroutine
 
 import structlog
-from attrs import define, evolve, field
+from attrs import define, field
 
 from backends.registry import Registry
-from common.backend import BaseTrainerBackend, Handle, JobSpec, RunEnded
+from common.backend import BaseTrainerBackend, JobSpec
 from common.clock import Clock
-from common.errors import BackendUnavailable, IllegalMove, InvalidRequest, NotFound, TrainyardError
-from common.event import JobCancelled, JobFailed, JobPaused, JobPhase, JobSubmitted
-from common.folder import JobFolder, spec_document
-from common.job import Job, Phase, Reason, Status, Wish
+from common.errors import BackendUnavailable, InvalidRequest, TrainyardError
+from common.job import Phase, Reason, Wish
 from common.settings import Settings
-from service.job_tokens import TOKEN, base_url, reporting
-from service.revisions import deadline_of, entries, for_run, unanswered
-from service.specs import read_spec
-from service.store.base import REPLACED, Changes, JobRecord, Store
-from service.watch import Watch, close_attempt
+from service.handover import HandOver, granted, spec_for_run
+from service.store.base import JobRecord, Store
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +22,6 @@ _TICK_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
-_SUBMIT_SECONDS = 120.0
 _ASK_SECONDS = 10.0
 _ROUND_SECONDS = 0.25
 
@@ -50,33 +42,24 @@ class _Lane:
 class Dispatch:
     """Chooses and submits. `wake` is called whenever something may have become possible."""
 
-    def __init__(self, store: Store, registry: Registry, watch: Watch, settings: Settings, clock: Clock) -> None:
+    def __init__(self, store: Store, registry: Registry, handover: HandOver, settings: Settings, clock: Clock) -> None:
         self._store = store
         self._registry = registry
-        self._watch = watch
+        self._handover = handover
         self._settings = settings
         self._clock = clock
         self._wake = asyncio.Event()
-        self._taken: set[str] = set()
-        """Jobs that are being submitted or withdrawn at this moment."""
-        self._asking: dict[int, set[str]] = {}
-        """For each question to the store who waits: the jobs that were settled since it was asked."""
         self._busy: set[str] = set()
         """Backends that are being asked, and jobs that are being withdrawn."""
-        self._unsure: set[str] = set()
-        """Jobs of which a submission may have gone through without leaving a handle."""
         self._withdraw: set[str] = set()
         """Jobs that are to be cancelled or paused as soon as it is sure that nothing was handed over."""
-        self._last_of_before = 0
         self._backends: dict[str, _Lane] = {}
         self._reasons: dict[str, str] = {}
-        self._group: asyncio.TaskGroup | None = None
         self._started = False
         """Whether the present round has handed over a job."""
 
-    def begin(self, last_of_before: int, to_withdraw: set[str]) -> None:
-        """Told once at start: the newest job of the process before, and whose cancelling is unfinished."""
-        self._last_of_before = last_of_before
+    def begin(self, to_withdraw: set[str]) -> None:
+        """Told once at start: whose cancelling or pausing is unfinished."""
         self._withdraw |= to_withdraw
 
     def wake(self) -> None:
@@ -89,7 +72,6 @@ class Dispatch:
     async def run(self) -> None:
         """Dispatch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
             while True:
                 self._wake.clear()
                 self._started = False
@@ -161,13 +143,13 @@ class Dispatch:
             return
         free = None if capacity.free is None else Counter(capacity.free)
         blocked = lane in self._reasons
-        most = len(self._taken) + (1 if blocked else room)  # of a blocked lane only the head is of interest
-        with self._noting_released() as released:
+        most = len(self._handover.taken) + (1 if blocked else room)  # of a blocked lane only the head is of interest
+        with self._handover.noting_settled() as settled:
             waiting = await self._store.waiting(lane, self._clock.now(), most)
         for record in waiting:
-            if record.job.uid in self._taken or record.job.uid in released:
+            if record.job.uid in self._handover.taken or record.job.uid in settled:
                 continue
-            spec = _spec_for_run(record)
+            spec = spec_for_run(record)
             if free is not None:
                 lacking = _lacking(spec, free, known.in_flight)
                 if lacking is not None:
@@ -180,156 +162,57 @@ class Dispatch:
         if blocked:  # its head is gone: the others are looked at in the next round
             self.wake()
 
-    @contextmanager
-    def _noting_released(self) -> Iterator[set[str]]:
-        """Jobs that are settled while the store is asked who waits: its answer may be older than their handles."""
-        released: set[str] = set()
-        self._asking[id(released)] = released
-        try:
-            yield released
-        finally:
-            del self._asking[id(released)]
-
     def _take(
         self, group: asyncio.TaskGroup, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane
     ) -> None:
-        self._taken.add(record.job.uid)
+        self._handover.take(record.job.uid)
         self._started = True
         known.submissions += 1
         known.in_flight.update(spec.needs)
         group.create_task(self._submit(record, spec, backend, known))
 
     async def _submit(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane) -> None:
-        job = record.job
-        structlog.contextvars.bind_contextvars(job_id=job.job_id)
+        structlog.contextvars.bind_contextvars(job_id=record.job.job_id)
         try:
-            await self._submit_once(record, spec, backend, known)
+            refusal = await self._refusal(record, spec, backend)
+            known.refuses = refusal is not None
+            if refusal is not None:
+                await self._down(record.lane, known, refusal)
         except Exception as e:  # even the failure can't be told, with a full disk for one: nobody else is held up by it
-            self._unsure.add(job.uid)
             log.warning("submission failed and is tried again", error=f"{type(e).__name__}: {e}")
         finally:
-            self.settle(job.uid)
             known.submissions -= 1
             known.in_flight.subtract(spec.needs)
             self.wake()
 
-    async def _submit_once(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane) -> None:
-        uid = record.job.uid
+    async def _refusal(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend) -> str | None:
+        """Hand a taken job over; why its backend can't take it now, or None."""
         try:
-            handle = await self._hand_over(record, spec, backend)
-            await self._handed_over(record, backend, handle)
-            known.refuses = False
+            await self._handover.submit(record, spec, backend)
         except BackendUnavailable as e:
-            self._unsure.add(uid)
-            known.refuses = True
-            await self._down(record.lane, known, e.message)
-        except TimeoutError:
-            self._unsure.add(uid)
-            known.refuses = True
-            await self._down(record.lane, known, f"submitting took more than {_SUBMIT_SECONDS:.0f} s")
-        except TrainyardError:
-            raise
-        except Exception as e:  # a backend may raise anything: then this job fails, and no other
-            log.exception("submission failed")
-            await self._fail(uid, Reason.REJECTED, f"{type(e).__name__}: {e}")
-
-    async def _hand_over(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend) -> Handle:
-        job = record.job
-        async with asyncio.timeout(_SUBMIT_SECONDS):
-            found = await backend.find(job, job.attempt) if self._doubtful(record) else None
-            if found is not None:
-                return found
-            if spec.folder:
-                folder = JobFolder(self._settings.jobs_dir / job.job_id)
-                secrets = secrets_for_run(await self._store.secrets(job.uid))
-                if spec.engine == "command":
-                    secrets |= await reporting(self._store, job, base_url(self._settings, backend))
-                await asyncio.to_thread(folder.make, spec_document(job, spec), job.attempt, secrets)
-            return await backend.submit(job, job.attempt, spec)
-
-    async def _handed_over(self, record: JobRecord, backend: BaseTrainerBackend, handle: Handle) -> None:
-        """Store the handle, begin to watch, and pass on a wish that came meanwhile."""
-        uid = record.job.uid
-        body = JobSubmitted(backend=record.job.backend, backend_job_id=handle.backend_job_id)
-        stored = Changes(handle=handle)
-        try:
-            job = await self._store.append(uid, [body], attempt=handle.attempt, changes=stored, urgent=True)
-        except (IllegalMove, NotFound) as e:
-            log.warning("the job ended while it was handed over; its run is ended", error=e.message)
-            await self.close_attempt(record.job)
-            await _discard(backend, handle)
-            return
-        self._unsure.discard(uid)
-        self._watch.begin(evolve(record, job=job), handle)  # before the wish is read: a later one finds the watcher
-        present = await self._store.job_by_uid(uid)
-        self._watch.change(uid, unanswered(entries(present.changes)))
-        if (wanted := present.wanted) is not Wish.RUN:
-            with suppress(IllegalMove):  # it has ended already
-                phase = Phase.STOPPING if wanted is Wish.CANCEL else Phase.PAUSING
-                await self._store.append(uid, [JobPhase(phase=phase)])
-            await self._watch.cancel(uid)
-
-    def _doubtful(self, record: JobRecord) -> bool:
-        return record.seq <= self._last_of_before or record.job.uid in self._unsure
-
-    async def withdraw(self, record: JobRecord) -> bool:
-        """Keep a queued job from being handed over: True when nothing was and, until `settle`, nothing will be."""
-        uid = record.job.uid
-        if uid in self._taken:
-            return False
-        self._taken.add(uid)
-        held = False
-        try:
-            held = not self._doubtful(record) or await self._never_handed_over(record)
+            return e.message
         finally:
-            if not held:
-                self.settle(uid)
-        return held
-
-    async def _never_handed_over(self, record: JobRecord) -> bool:
-        """Ask the backend; a submission that went through after all is watched from now on."""
-        try:
-            backend = self._registry.get(record.job.backend)
-            async with asyncio.timeout(_ASK_SECONDS):
-                handle = await backend.find(record.job, record.job.attempt)
-        except (BackendUnavailable, InvalidRequest, TimeoutError):
-            return False
-        except Exception:  # a backend may raise anything; it is asked again
-            log.exception("a backend can't be asked for a run", job_id=record.job.job_id)
-            return False
-        if handle is not None:
-            await self._handed_over(record, backend, handle)
-        return handle is None
+            self._handover.settle(record.job.uid)
+        return None
 
     def withdraw_later(self, uid: str) -> None:
         """A stored wish met a submission, or a backend that is away: it is granted if no run comes of that."""
         self._withdraw.add(uid)
         self.wake()
 
-    def settle(self, uid: str) -> None:
-        """The withdrawal of a job is over, one way or the other."""
-        self._taken.discard(uid)
-        for released in self._asking.values():
-            released.add(uid)
-
-    async def close_attempt(self, job: Job) -> None:
-        """Leave nothing of an attempt that was prepared and never handed over."""
-        folder = JobFolder(self._settings.jobs_dir / job.job_id)
-        await asyncio.to_thread(close_attempt, folder, job.attempt)
-
     async def _finish_withdrawal(self, uid: str) -> None:
         record = await self._store.job_by_uid(uid)
         paused = record.job.phase is Phase.PAUSED
         if record.job.ended or record.handle is not None or paused or record.wanted is Wish.RUN:
             self._withdraw.discard(uid)
-        elif await self.withdraw(record):
+        elif await self._handover.withdraw(record):
             try:
-                await self.close_attempt(record.job)
-                told = JobPaused() if record.wanted is Wish.PAUSE else JobCancelled()
+                await self._handover.close_attempt(record.job)
+                told = await granted(self._store, record, record.wanted)
                 await self._store.append(uid, [told], if_version=record.version, urgent=True)
                 self._withdraw.discard(uid)
             finally:
-                self.settle(uid)
+                self._handover.settle(uid)
 
     async def _down(self, lane: str, known: _Lane, reason: str) -> None:
         """The backend can't take jobs: wait longer each time; after the set time its jobs fail."""
@@ -342,29 +225,20 @@ class Dispatch:
             log.warning("jobs wait for their backend", lane=lane, reason=reason)
         self._reasons[lane] = reason
         if now - known.down_since >= self._settings.backend_down_seconds:
-            for record in await self._store.waiting(lane, self._clock.now(), self._settings.submit_concurrency):
-                await self._fail(record.job.uid, Reason.BACKEND_UNAVAILABLE, reason)
+            await self._fail_all(lane, reason)
 
-    async def _fail(self, uid: str, reason: Reason, explanation: str) -> None:
-        record = await self._store.job_by_uid(uid)
-        if record.job.status is Status.QUEUED:
-            await self.close_attempt(record.job)
-            await self._store.append(uid, [JobFailed(reason=reason, explanation=explanation)], urgent=True)
-
-
-async def _discard(backend: BaseTrainerBackend, handle: Handle) -> None:
-    """End a run that nobody wants any more, and wait until what it holds is free."""
-    events = backend.watch(handle, None)
-    await backend.cancel(handle, 0)
-    async for event in events:
-        if isinstance(event.what, RunEnded):
-            return
-
-
-def _spec_for_run(record: JobRecord) -> JobSpec:
-    """The spec with what was changed since it was built."""
-    spec, changes = read_spec(record.spec), entries(record.changes)
-    return evolve(spec, changes=tuple(for_run(changes)), deadline_minutes=deadline_of(changes, spec.deadline_minutes))
+    async def _fail_all(self, lane: str, reason: str) -> None:
+        """Fail what waits, but for what is being handed over after all at this moment."""
+        with self._handover.noting_settled() as settled:
+            waiting = await self._store.waiting(lane, self._clock.now(), self._settings.submit_concurrency)
+        for uid in (record.job.uid for record in waiting):
+            if uid in self._handover.taken or uid in settled:
+                continue
+            self._handover.take(uid)
+            try:
+                await self._handover.fail(uid, Reason.BACKEND_UNAVAILABLE, reason)
+            finally:
+                self._handover.settle(uid)
 
 
 def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str | None:
@@ -375,14 +249,3 @@ def _lacking(spec: JobSpec, free: Counter[str], in_flight: Counter[str]) -> str 
             place = "GPU" if name == "gpu" else name.removeprefix("gpu:") if ":" in name else name.upper() + " job slot"
             return f"waits for {count} {place}{'s' if count > 1 else ''}, {max(have, 0)} free"
     return None
-
-
-def secrets_for_run(secrets: Mapping[str, str]) -> dict[str, Any]:
-    """What a run is handed of a job's secrets (contract trainer.md, 6)."""
-    prefix = "extra_parameters.env."
-    secrets = {path: value for path, value in secrets.items() if not path.startswith(REPLACED)}
-    return {
-        "values": {path: value for path, value in secrets.items() if not path.startswith((prefix, TOKEN))},
-        "env": {path.removeprefix(prefix): value for path, value in secrets.items() if path.startswith(prefix)},
-        "job_token": None,
-    }

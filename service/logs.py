@@ -151,12 +151,16 @@ async def read_from(path: Path, offset: int, limit: int, view: View, *, ended: b
     return await asyncio.to_thread(read_chunk, path, offset, limit, view, ended=ended)
 
 
-async def follow(path: Path, offset: int, ended: Callable[[], Awaitable[bool]], view: View) -> AsyncIterator[bytes]:
-    """Pieces of text from `offset` on as they are written, until `ended` and the file is drained."""
+async def follow(look: Callable[[], Awaitable[tuple[Path, bool]]], offset: int, view: View) -> AsyncIterator[bytes]:
+    """Pieces of text from `offset` on as they are written.
+
+    `look` tells the file, which may be another one that begins in the same way, and whether the job has ended: then
+    what is left of the file is all.
+    """
     shown: Shown | None = None
     wait = _FIRST_POLL
     while True:
-        over = await ended()
+        path, over = await look()
         if shown is None:
             opened = await asyncio.to_thread(_begin, path, offset, view)
             if opened is not None:

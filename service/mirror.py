@@ -16,9 +16,10 @@ from attrs import define
 
 from common.access import Auth
 from common.errors import NotFound
-from common.folder import JobFolder, write_whole
+from common.folder import write_whole
 from common.settings import Settings
 from common.storage import local_path
+from service.folders import Folders
 from service.logs import View
 from service.masker import Masker
 from service.mirror_files import Kept, append, copy_log, load
@@ -49,6 +50,7 @@ class _Watched:
     ended: bool = False
     kept: Kept | None = None
     view: View | None = None
+    source: Path | None = None
     remote: RemoteFolder | None = None
     newest: int = -1
     failures: int = 0
@@ -70,8 +72,9 @@ class Mirror:
     holds up other copies at most, never the service.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, folders: Folders, settings: Settings) -> None:
         self._store = store
+        self._folders = folders
         self._settings = settings
         self._register = settings.data_dir / "mirrors"
         self._watched: dict[str, _Watched] = {}
@@ -194,7 +197,7 @@ class Mirror:
             await self._thread(_write_note, self._register, job)
             job.registered = True
         if job.view is None:
-            await self._store.job_by_uid(job.uid)
+            job.source = (await self._folders.newest((await self._store.job_by_uid(job.uid)).job)).log
             job.view = View(masker=Masker((await self._store.secrets(job.uid)).values()))
         if job.kept is None:
             job.kept, job.newest = await self._thread(load, job.folder, job.uid), -1
@@ -202,9 +205,9 @@ class Mirror:
         if newest != job.newest or ended:
             await self._copy_events(job)
             job.newest = newest
-        source = JobFolder(self._settings.jobs_dir / job.job_id).log
+        assert job.source is not None
         limit = self._settings.max_train_log_bytes
-        job.kept = await self._thread(copy_log, source, job.folder, job.kept, job.view, limit, ended)
+        job.kept = await self._thread(copy_log, job.source, job.folder, job.kept, job.view, limit, ended)
         if job.far:
             if job.remote is None:
                 auth = await self._auth(job)

@@ -12,18 +12,23 @@ _PAUSED = (*_GAVE_WAY, Exit.FENCED)
 RETRIED = frozenset({Reason.PREEMPTED, Reason.NODE_FAILURE, Reason.LOST, Reason.STALLED, Reason.KILLED})
 
 
-def outcome(ended: RunEnded, wanted: Wish, engine: str) -> Body:
-    """The end that is told. A run that finished before it saw the wish has succeeded."""
+def outcome(ended: RunEnded, wanted: Wish, engine: str, saved: int | None = None) -> Body:
+    """The end that is told; `saved` is the step of the newest checkpoint.
+
+    A run that finished before it saw the wish has succeeded. One that was lost before it could answer a wish to pause
+    is paused as well: at its newest checkpoint, or at none.
+    """
     own = engine == "command"
     if ended.code == Exit.DONE and ended.reason is None:
         return JobSucceeded(step=ended.step, final_uri=ended.final_uri)
     if wanted is Wish.CANCEL:
         return JobCancelled(step=ended.step)
-    if wanted is Wish.PAUSE and (ended.code in _PAUSED or ended.signal is not None or (own and ended.code)):
-        return JobPaused(step=ended.step)
+    reason = ended.reason or _reason(ended, engine)
+    left = ended.code in _PAUSED or ended.signal is not None or reason in RETRIED
+    if wanted is Wish.PAUSE and (left or (own and ended.code)):
+        return JobPaused(step=saved if ended.code is None else ended.step)
     if ended.reason is Reason.CANCELLED_OUTSIDE:
         return JobCancelled(reason=ended.reason, step=ended.step)
-    reason = ended.reason or _reason(ended, engine)
     ours = None if own or ended.code is None else EXPLANATIONS.get(ended.code)
     explanation = ended.explanation or ours
     return JobFailed(

@@ -19,6 +19,8 @@ from common.secret import SecretBox, load_key
 from common.settings import Settings
 from service.bus import Bus
 from service.dispatch import Dispatch
+from service.folders import Folders
+from service.handover import HandOver
 from service.metrics import Metrics
 from service.mirror import Mirror
 from service.posted import Posted
@@ -55,6 +57,8 @@ class Parts:
     store: Store
     bus: Bus
     registry: Registry
+    folders: Folders
+    handover: HandOver
     dispatch: Dispatch
     watch: Watch
     webhooks: WebhookWorker
@@ -127,18 +131,34 @@ async def open_parts(settings: Settings, on_fatal: Callable[[], None]) -> AsyncI
             known = ", ".join(registry.names())
             raise StartError(f"the default backend must be one of {known}; got {settings.backend!r} (--backend)")
         await registry.start(_START_SECONDS)
-        mirror = Mirror(store, settings)
-        watch = Watch(store, registry, settings, clock, metrics, mirror)
-        dispatch = Dispatch(store, registry, watch, settings, clock)
-        webhooks = WebhookWorker(store, settings, clock)
+        folders = Folders(store, registry)
+        mirror = Mirror(store, folders, settings)
+        watch = Watch(store, registry, folders, settings, clock, metrics, mirror)
+        handover = HandOver(store, registry, folders, watch, settings)
         parts = Parts(
-            settings, clock, store, bus, registry, dispatch, watch, webhooks, mirror, metrics, Preflights(settings)
+            settings=settings,
+            clock=clock,
+            store=store,
+            bus=bus,
+            registry=registry,
+            folders=folders,
+            handover=handover,
+            dispatch=Dispatch(store, registry, handover, settings, clock),
+            watch=watch,
+            webhooks=WebhookWorker(store, settings, clock),
+            mirror=mirror,
+            metrics=metrics,
+            preflights=Preflights(settings),
         )
-        publish.also, watch.freed = (webhooks.notify, dispatch.wake), dispatch.wake
-        await recover(store, watch, dispatch)
+        publish.also, watch.freed = (parts.webhooks.notify, parts.dispatch.wake), parts.dispatch.wake
+        await recover(store, watch, handover, parts.dispatch)
         tasks = [
             asyncio.create_task(_side_task(name, run, parts, on_fatal))
-            for name, run in (("dispatch", dispatch.run), ("webhooks", webhooks.run), ("mirror", mirror.run))
+            for name, run in (
+                ("dispatch", parts.dispatch.run),
+                ("webhooks", parts.webhooks.run),
+                ("mirror", mirror.run),
+            )
         ]
         try:
             yield parts

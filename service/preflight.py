@@ -21,7 +21,7 @@ from common.folder import FORMAT, spec_document
 from common.job import Job
 from common.settings import Settings
 from schemas.values import FieldError
-from service.dispatch import secrets_for_run
+from service.handover import secrets_for_run
 from service.masker import Masker
 
 log = structlog.get_logger(__name__)

@@ -5,6 +5,7 @@ import structlog
 from common.errors import InvalidRequest
 from common.job import Phase, Wish
 from service.dispatch import Dispatch
+from service.handover import HandOver
 from service.store.base import JobRecord, Store
 from service.watch import Watch
 
@@ -13,7 +14,7 @@ log = structlog.get_logger(__name__)
 _PAGE = 1000
 
 
-async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
+async def recover(store: Store, watch: Watch, handover: HandOver, dispatch: Dispatch) -> None:
     """Start the watchers of every job that a backend has; waits for no backend."""
     to_withdraw: set[str] = set()
     adopted, after = 0, 0
@@ -23,10 +24,11 @@ async def recover(store: Store, watch: Watch, dispatch: Dispatch) -> None:
             if record.handle is not None:
                 adopted += await _adopt(record, store, watch)
                 if record.wanted is not Wish.RUN:
-                    watch.cancel_soon(record.job.uid)
+                    watch.end_soon(record.job.uid)
             elif record.wanted is not Wish.RUN and record.job.phase is not Phase.PAUSED:
                 to_withdraw.add(record.job.uid)
-    dispatch.begin(await store.last_accepted(), to_withdraw)
+    handover.begin(await store.last_accepted())
+    dispatch.begin(to_withdraw)
     if adopted:
         log.info("running jobs adopted", jobs=adopted)
 

@@ -1,6 +1,7 @@
 """A `JobSpec` as stored text, and back."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import fields
@@ -14,6 +15,10 @@ _NAMES = tuple(field.name for field in fields(JobSpec) if field.name not in ("wa
 
 def write_spec(spec: JobSpec) -> str:
     return to_text(shown_spec(spec) | {"warnings": [warning.to_json() for warning in spec.warnings]})
+
+
+def write_warnings(warnings: Iterable[FieldWarning]) -> str:
+    return to_text([warning.to_json() for warning in warnings])
 
 
 def read_spec(text: str) -> JobSpec:

@@ -42,12 +42,13 @@ class Server:
             **settings,
         }
         self.log = data_dir.parent / "server.log"
+        self.python = sys.executable
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> "Server":
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TRAINYARD_")}
         environ |= {f"TRAINYARD_{name}": value for name, value in self.settings.items()}
-        command = [sys.executable, "-P", "-m", "trainyard.cli", "server", "--host", "127.0.0.1"]
+        command = [self.python, "-P", "-m", "trainyard.cli", "server", "--host", "127.0.0.1"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), "--data-dir", str(self.data_dir)],

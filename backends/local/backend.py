@@ -4,28 +4,27 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
+from backends.engines.limits import find_errors
+from backends.engines.methods import computes_in_bf16
+from backends.engines.own_trainer import NOT_ALLOWED
+from backends.engines.spec import build
 from backends.local import client
-from backends.local.events import Told
-from backends.local.follow import Follower, source
-from backends.local.limits import find_errors
-from backends.local.machine import Machine
-from backends.local.methods import computes_in_bf16
-from backends.local.own_trainer import NOT_ALLOWED
-from backends.local.spec import build
+from backends.local.follow import Follower
+from backends.local.machine import this_machine
+from backends.runs.commands import record_of, tell
+from backends.runs.events import Told
+from backends.runs.run import read_record
 from common.backend import (
     BackendContext,
     BackendEvent,
     BaseTrainerBackend,
     Capacity,
-    Change,
-    Checkpoint,
     Command,
     Cursor,
     DumpStacks,
     Handle,
     JobSpec,
     RunBegan,
-    Stop,
 )
 from common.errors import BackendUnavailable
 from common.folder import JobFolder, Pair, spec_document
@@ -45,7 +44,7 @@ class LocalBackend(BaseTrainerBackend):
 
     def __init__(self, context: BackendContext) -> None:
         super().__init__(context)
-        self.machine = Machine.here(context.devices.devices)
+        self.machine = this_machine(context.devices.devices)
         self._held: dict[str, tuple[str, ...]] = {}
         """The devices of each run; none: it holds a CPU slot."""
         self._adopted: dict[str, tuple[JobFolder, int]] = {}
@@ -55,7 +54,7 @@ class LocalBackend(BaseTrainerBackend):
     async def start(self) -> None:
         """Take up what living runs hold, so that none of it is given away before the service knows them again."""
         for folder, attempt in await asyncio.to_thread(self._living):
-            spec = await asyncio.to_thread(client.read_record, folder.spec)
+            spec = await asyncio.to_thread(read_record, folder.spec)
             if spec is not None:
                 key = _key(str(spec.get("uid")), attempt)
                 self._take_up(key, _devices(spec.get("devices")))
@@ -87,7 +86,7 @@ class LocalBackend(BaseTrainerBackend):
         folder = self._folder(job.job_id)
         if not await asyncio.to_thread(_was_started, folder, attempt):
             return None
-        spec = await asyncio.to_thread(client.read_record, folder.spec)
+        spec = await asyncio.to_thread(read_record, folder.spec)
         if spec is None:
             raise BackendUnavailable(f"attempt {attempt} was started, but {folder.spec} can't be read")
         return _handle(job, attempt, _devices(spec.get("devices")))
@@ -100,21 +99,13 @@ class LocalBackend(BaseTrainerBackend):
         await asyncio.to_thread(client.stop, self._folder(handle.job_id), handle.uid, handle.attempt)
 
     async def send(self, handle: Handle, command: Command) -> None:
-        record: dict[str, object] = {"id": command.id}
-        match command:
-            case Checkpoint():
-                record["command"] = "checkpoint"
-            case Stop():
-                record |= {"command": "stop", "why": command.why}
-            case Change():
-                record |= {"command": "change", "values": dict(command.values)}
-            case DumpStacks():
-                await asyncio.to_thread(client.dump_stacks, self._folder(handle.job_id), handle.uid, handle.attempt)
-                return
-            case _:
-                await super().send(handle, command)
         folder = self._folder(handle.job_id)
-        await asyncio.to_thread(_append, folder, handle, record)
+        if isinstance(command, DumpStacks):
+            await asyncio.to_thread(client.dump_stacks, folder, handle.uid, handle.attempt)
+        elif (record := record_of(command)) is not None:
+            await asyncio.to_thread(tell, folder, handle, record)
+        else:
+            await super().send(handle, command)
 
     async def capacity(self) -> Capacity:
         self._reap()
@@ -135,8 +126,8 @@ class LocalBackend(BaseTrainerBackend):
             await self._pause()
         if run is not None:
             if cursor is None:
-                yield BackendEvent(what=RunBegan(), cursor=Cursor(file=source(run.pair)))
-            async for event in self._lines(follower, Told(source(run.pair))):
+                yield BackendEvent(what=RunBegan(), cursor=Cursor(file=run.source))
+            async for event in self._lines(follower, Told(run.source)):
                 yield event
         ended = await asyncio.to_thread(follower.end)
         self._give_back(_key(handle.uid, handle.attempt))
@@ -202,8 +193,8 @@ class LocalBackend(BaseTrainerBackend):
             self.context.devices.hold(run, devices)
 
     def _living(self) -> list[tuple[JobFolder, int]]:
-        own = self.context.settings.jobs_dir.absolute()
-        return [(JobFolder(folder), attempt) for folder, attempt in client.guards() if folder.parent == own]
+        found = [(JobFolder(folder), attempt) for folder, attempt in client.guards()]
+        return [(folder, attempt) for folder, attempt in found if folder == self._folder(folder.path.name)]
 
     async def _forget_ended(self) -> None:
         """Free what runs hold that ended without ever being asked for."""
@@ -224,7 +215,7 @@ class LocalBackend(BaseTrainerBackend):
         self._children = {pid for pid in self._children if not client.reap(pid)}
 
     def _folder(self, job_id: str) -> JobFolder:
-        return JobFolder(self.context.job_folder(job_id).absolute())
+        return JobFolder(self.job_folder(job_id).absolute())
 
 
 def _key(uid: str, attempt: int) -> str:
@@ -249,9 +240,3 @@ def _was_started(folder: JobFolder, attempt: int) -> bool:
     if folder.restarts(attempt) or client.on_its_way(folder.path, attempt):
         return True
     return bool(folder.restarts(attempt))  # claimed and ended between the two looks
-
-
-def _append(folder: JobFolder, handle: Handle, record: dict[str, object]) -> None:
-    run = client.claimed(folder, handle.uid, handle.attempt)
-    if folder.path.is_dir():
-        folder.command(run.pair if run else Pair(handle.attempt), record)

@@ -1,7 +1,6 @@
 """Runs on this machine as their job folders and `/proc` show them: starting, finding, stopping, ending."""
 
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -9,11 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
-from typing import Any
 
 import structlog
-from attrs import frozen
 
+from backends.runs.run import Run, claimed, read_record
 from common.environment import clean_environment
 from common.folder import JobFolder, Pair
 from trainyard import guard
@@ -24,41 +22,6 @@ _IN_FOLDER = 'cd -- "$0" && exec "$@"'
 _OWNER_TRIES = 50
 _EXEC_TRIES = 20
 _ASKED = "asked_to_stop"
-
-
-@frozen
-class Run:
-    """One run of a job."""
-
-    folder: JobFolder
-    uid: str
-    pair: Pair
-
-    @property
-    def name(self) -> str:
-        """What every process of it has as `TRAINYARD_RUN`."""
-        return f"{self.uid}.{self.pair}"
-
-    @property
-    def claim(self) -> Path:
-        return self.folder.attempt(self.pair)
-
-    @property
-    def events(self) -> Path:
-        return self.claim / "events.jsonl"
-
-    def outcome(self) -> dict[str, Any] | None:
-        """`exit.json`; None while there is none."""
-        return read_record(self.claim / "exit.json")
-
-    def ended(self) -> bool:
-        return (self.claim / "exit.json").exists()
-
-
-def claimed(folder: JobFolder, uid: str, attempt: int) -> Run | None:
-    """The newest run that claimed an attempt."""
-    pairs = folder.restarts(attempt)
-    return Run(folder, uid, pairs[-1]) if pairs else None
 
 
 def start_guard(folder: Path, attempt: int, argv: Sequence[str], grace: float, log_limit: int) -> int:
@@ -219,15 +182,6 @@ def end(run: Run, grace: float) -> int:
     except OSError as e:  # no folder any more, or no space: its processes must go all the same
         log.warning("the fence can't be raised", run=run.name, error=str(e))
     return guard.end_run(run.name, grace)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON object of the job folder; None where it is absent or not whole."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _boot_id() -> str | None:

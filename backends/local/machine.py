@@ -1,62 +1,26 @@
 """What this machine has: taken once, when the backend is made."""
 
 import os
-from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
+from collections.abc import Iterable
 from pathlib import Path
 
-from attrs import frozen
-
+from backends.engines.machine import Machine, missing_packages
 from common.devices import Device
 
 _GIB = 1 << 30
-_TRAINER_NEEDS = ("torch", "transformers", "peft", "accelerate")
-_SOME_NEED = ("bitsandbytes", "boto3", "datasets", "obstore", "pyarrow", "trl")
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 
 
-@frozen(kw_only=True)
-class Machine:
-    """Processors and memory that a run may use here, the GPUs, and the packages that are not installed.
-
-    Without those in `lacking` nothing is trained; those in `absent` are needed by some jobs only.
-    """
-
-    cpus: int
-    memory_gib: float
-    devices: tuple[Device, ...] = ()
-    lacking: tuple[str, ...] = ()
-    absent: frozenset[str] = frozenset()
-
-    @classmethod
-    def here(cls, devices: Iterable[Device]) -> "Machine":
-        return cls(
-            cpus=len(os.sched_getaffinity(0)),
-            memory_gib=_memory() / _GIB,
-            devices=tuple(devices),
-            lacking=tuple(name for name in _TRAINER_NEEDS if find_spec(name) is None),
-            absent=frozenset(name for name in _SOME_NEED if find_spec(name) is None),
-        )
-
-    @property
-    def kinds(self) -> Mapping[str, frozenset[str]]:
-        """Of a machine with several kinds of GPU each kind's devices, under the name that a job's needs have for it."""
-        names = sorted({d.name for d in self.devices})
-        if len(names) < 2:
-            return {}
-        return {f"gpu:{name}": frozenset(d.index for d in self.devices if d.name == name) for name in names}
-
-    def matching(self, gpu_type: str | None) -> tuple[str, ...]:
-        """The indices of the devices that have `gpu_type` in their name; of all for None."""
-        return tuple(d.index for d in self.devices if _is(d, gpu_type))
-
-    def fitting(self, gpu_type: str | None, *, bf16: bool) -> tuple[str, ...]:
-        """The indices of the devices of a type, with `bf16` only those that compute in it."""
-        return tuple(d.index for d in self.devices if _is(d, gpu_type) and (d.has_bf16 or not bf16))
-
-
-def _is(device: Device, gpu_type: str | None) -> bool:
-    return (gpu_type or "").casefold() in device.name.casefold()
+def this_machine(devices: Iterable[Device]) -> Machine:
+    """Processors and memory that a run may use here, and the packages of this installation."""
+    lacking, absent = missing_packages()
+    return Machine(
+        cpus=len(os.sched_getaffinity(0)),
+        memory_gib=_memory() / _GIB,
+        devices=tuple(devices),
+        lacking=lacking,
+        absent=absent,
+    )
 
 
 def _memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:

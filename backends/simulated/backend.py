@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,15 +44,7 @@ class SimulatedBackend(BaseTrainerBackend):
         options = structure(dict(request.extra_parameters.options), Options, prefix="extra_parameters")
         if options.value is None:
             return list(options.errors)
-        if request.resources.max_cost is not None:
-            return [
-                FieldError("resources.max_cost", "needs a price list, and this installation has none; leave it out")
-            ]
-        have = len(self.context.devices.devices)
-        if options.value.devices and "resources.gpus" in request.asked and request.resources.gpus > have:
-            message = f"asks for {request.resources.gpus} devices, this machine has {have}; {have} or fewer would run"
-            return [FieldError("resources.gpus", message)]
-        return []
+        return list(_refusals(request, options.value, len(self.context.devices.devices)))
 
     def build_job_spec(self, request: TrainRequest) -> JobSpec:
         options = _options(request)
@@ -138,7 +130,7 @@ class SimulatedBackend(BaseTrainerBackend):
     async def _write_log(self, handle: Handle, plan: Plan, step: int) -> None:
         if lines := plan.options.log_lines_per_step:
             offset, text = log_text(handle.attempt, step, lines)
-            path = JobFolder(self.context.job_folder(handle.job_id)).log
+            path = JobFolder(self.job_folder(handle.job_id)).log
             await asyncio.to_thread(_write_at, path, offset + _before(plan, handle.attempt), text)
 
     def _release(self, run: str) -> None:
@@ -153,6 +145,15 @@ class SimulatedBackend(BaseTrainerBackend):
     async def capacity(self) -> Capacity:
         pool = self.context.devices
         return Capacity(total={"gpu": len(pool.devices)}, free={"gpu": len(pool.free())}, devices=pool.listing())
+
+
+def _refusals(request: TrainRequest, options: Options, have: int) -> Iterator[FieldError]:
+    if request.resources.max_cost is not None:
+        yield FieldError("resources.max_cost", "needs a price list, and this installation has none; leave it out")
+    gpus = request.resources.gpus
+    if options.devices and "resources.gpus" in request.asked and gpus > have:
+        message = f"asks for {gpus} devices, this machine has {have}; {have} or fewer would run"
+        yield FieldError("resources.gpus", message)
 
 
 def _options(request: TrainRequest) -> Options:

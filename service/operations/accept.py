@@ -24,6 +24,7 @@ _FLUX = (
     "POST /train takes the document that the README's quick start shows"
 )
 PREFIX = "extra_parameters"
+_NOT_ALLOWED = "a trainer of your own is not allowed here: TRAINYARD_ALLOW_COMMAND is false"
 _NO_URL = "on {} its run must know where this service is, and TRAINYARD_PUBLIC_URL is not set; local would run it"
 
 
@@ -96,6 +97,8 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
         raise _invalid(errors)
     assert request is not None
     spec = backend.build_job_spec(request)
+    if spec.engine == "command" and parts.settings.allow_command is False:  # whatever a backend of others checks
+        raise _invalid([FieldError(f"{PREFIX}.command", _NOT_ALLOWED)])
     if spec.engine == "command" and base_url(parts.settings, backend) is None:
         raise _invalid([FieldError(f"{PREFIX}.command", _NO_URL.format(backend.name))])
     return Checked(

@@ -6,19 +6,20 @@ from typing import Any
 
 from attrs import evolve
 
+from common.backend import JobSpec
 from common.clock import new_id
 from common.errors import Conflict, InvalidRequest, NotSupported
 from common.event import JobChanged
 from common.job import Phase
 from common.json_text import to_text
 from schemas.values import FieldError
-from service.answers import taken_up
+from service.answers import reported_step, taken_up
 from service.checkpoints import newest_step
 from service.operations.accept import Checked, check
 from service.operations.wishes import TRIES
 from service.parts import Parts
 from service.revisions import DEADLINE, Entry, document_of, entries, flat, put, value_at
-from service.specs import read_spec, write_spec
+from service.specs import read_spec, write_spec, write_warnings
 from service.store.base import Changes, JobRecord, Scope
 
 _RUN = tuple(
@@ -26,6 +27,9 @@ _RUN = tuple(
     for name in ("learning_rate", "max_steps", "num_epochs", "save_steps", "logging_steps", "eval_steps")
 )
 _OWN = ("priority", "labels")
+#: What only runs of this objective take of a change; TRL's count their steps once.
+_COUNTING = "sft"
+_COUNTED = frozenset({"tuning_parameters.max_steps", "tuning_parameters.num_epochs"})
 _FIRST_PAUSE = 0.005
 
 
@@ -69,14 +73,14 @@ async def _changed(
     try:
         if not values:
             await _checked(parts, record, told)
-            return await _stored(parts, record, told, Changes())
+            return await _stored(parts, record, told, Changes(), step=await _present_step(parts, record))
         if record.job.phase is Phase.PAUSED:
             return await _waiting(parts, record, told, values)
-        if record.handle is None and await parts.dispatch.withdraw(record):
+        if record.handle is None and await parts.handover.withdraw(record):
             try:
                 return await _waiting(parts, record, told, values)
             finally:
-                parts.dispatch.settle(uid)
+                parts.handover.settle(uid)
         return await _running(parts, record, told, values)
     except NotSupported:
         raise
@@ -90,22 +94,56 @@ async def _waiting(parts: Parts, record: JobRecord, told: Mapping[str, Any], val
     unanswered, known = taken_up(record, step)
     checked = await _checked(parts, record, {**told, **values})
     entry: Entry = {"id": new_id(), "step": step, "values": dict(values)} | ({"resume": True} if checked else {})
-    stored = Changes(changes=to_text([*known, entry]), spec=write_spec(checked.spec) if checked else None)
+    stored = Changes(
+        changes=to_text([*known, entry]),
+        spec=write_spec(checked.spec) if checked else None,
+        warnings=write_warnings(checked.warnings) if checked else None,
+    )
     before = evolve(record, changes=to_text(known))
-    return await _stored(parts, before, {**told, **values}, stored, unanswered)
+    return await _stored(parts, before, {**told, **values}, stored, step=step, before=unanswered)
 
 
 async def _running(parts: Parts, record: JobRecord, told: Mapping[str, Any], values: Mapping[str, Any]) -> JobRecord:
     """The run takes it at its next step, and its answer is told."""
     await _checked(parts, record, {**told, **values})
-    if "change" not in parts.registry.get(record.job.backend).capabilities:
+    backend = parts.registry.get(record.job.backend)
+    if "change" not in backend.capabilities:
         if record.handle is None:
             raise Conflict(f"job {record.job.job_id!r} is being handed over, or changed by another request")
         raise NotSupported(f"backend {record.job.backend!r} can't change a running job")
-    entry: Entry = {"id": new_id(), "step": None, "values": dict(values)}
-    changed = await _stored(parts, record, told, Changes(changes=to_text([*entries(record.changes), entry])))
-    parts.watch.change(record.job.uid, [entry])
+    refusal = _refusal(read_spec(record.spec), values)
+    if record.handle is not None and refusal is None:
+        refusal = backend.refuses_change(record.handle, values)
+    if refusal is not None:
+        raise NotSupported(refusal)
+    new = _unanswered(values)
+    stored = Changes(changes=to_text([*entries(record.changes), *new]))
+    changed = await _stored(parts, record, told, stored, step=await _present_step(parts, record))
+    parts.watch.orders.change(record.job.uid, new)
     return changed
+
+
+def _refusal(spec: JobSpec, values: Mapping[str, Any]) -> str | None:
+    """What the text engine's runs are known to refuse."""
+    tuning: Any = spec.request.get("tuning_parameters") or {}
+    objective = tuning.get("objective", _COUNTING)
+    paths = ", ".join(path for path in values if path in _COUNTED)
+    if spec.engine != "text" or objective == _COUNTING or not paths:
+        return None
+    return f"{paths}: stays as it is in a run with objective {objective!r}; pause the job, change it, then resume it"
+
+
+def _unanswered(values: Mapping[str, Any]) -> list[Entry]:
+    """What the run will answer; and apart from it the deadline, which is its guard's."""
+    guards = {path: value for path, value in values.items() if path == DEADLINE}
+    runs = {path: value for path, value in values.items() if path != DEADLINE}
+    return [{"id": new_id(), "step": None, "values": part} for part in (guards, runs) if part]
+
+
+async def _present_step(parts: Parts, record: JobRecord) -> int:
+    """The step that a change which holds at once holds from."""
+    step = reported_step(record.job) if record.handle else await newest_step(parts.store, record.job.uid)
+    return step or 0
 
 
 async def _checked(parts: Parts, record: JobRecord, values: Mapping[str, Any]) -> Checked | None:
@@ -133,12 +171,24 @@ def _errors(parts: Parts, document: Mapping[str, Any]) -> Sequence[FieldError]:
 
 
 async def _stored(
-    parts: Parts, record: JobRecord, told: Mapping[str, Any], stored: Changes, before: Sequence[JobChanged] = ()
+    parts: Parts,
+    record: JobRecord,
+    told: Mapping[str, Any],
+    stored: Changes,
+    *,
+    step: int,
+    before: Sequence[JobChanged] = (),
 ) -> JobRecord:
-    own = [JobChanged(request=told, old=_old(record, told), new=told)] if told else []
+    own = [JobChanged(request=told, old=_old(record, told), new=told, step=step)] if told else []
     bodies = [*before, *own]
     job = await parts.store.append(record.job.uid, bodies, changes=stored, if_version=record.version, urgent=True)
-    return evolve(record, job=job, changes=stored.changes or record.changes)
+    return evolve(
+        record,
+        job=job,
+        spec=stored.spec or record.spec,
+        warnings=stored.warnings or record.warnings,
+        changes=stored.changes or record.changes,
+    )
 
 
 def _own(record: JobRecord, name: str, patch: Any) -> Any:

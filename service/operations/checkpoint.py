@@ -19,5 +19,5 @@ async def checkpoint(parts: Parts, job_id: str, scope: Scope) -> str:
     if "checkpoint_now" not in parts.registry.get(record.job.backend).capabilities:
         raise NotSupported(f"backend {record.job.backend!r} takes no wish for a checkpoint")
     command = Checkpoint(id=new_id())
-    await parts.watch.send(record.job.uid, command)
+    await parts.watch.orders.send(record.job.uid, command)
     return command.id

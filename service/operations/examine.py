@@ -19,5 +19,5 @@ async def examine(parts: Parts, accepted: Accepted) -> tuple[dict[str, Any], lis
         secrets=dict(accepted.secrets),
     )
     found = await parts.preflights.examine(asked)
-    warnings = [FieldWarning("$", message) for message in found.get("warnings", ())]
+    warnings = [FieldWarning(said["path"] or "$", said["message"]) for said in found.get("warnings", ())]
     return {name: found[name] for name in EXAMINED}, warnings

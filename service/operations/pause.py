@@ -8,7 +8,7 @@ from service.store.base import JobRecord, Scope
 
 
 async def pause(parts: Parts, job_id: str, scope: Scope) -> tuple[JobRecord, bool]:
-    """The job after the wish is stored, and whether there is something to wait for: False when it is paused already.
+    """The job after the wish is stored, and whether it was stored just now: False where it was before.
 
     Raises `NotFound`; `Conflict` for a job that has ended or is being ended; `NotSupported` where its backend can't.
     """
@@ -18,10 +18,8 @@ async def pause(parts: Parts, job_id: str, scope: Scope) -> tuple[JobRecord, boo
             raise Conflict(f"job {job_id!r} is {record.job.status}; only a queued or running job can be paused")
         if record.wanted is Wish.CANCEL:
             raise Conflict(f"job {job_id!r} is being cancelled; it can be resumed once it has ended")
-        if record.job.phase is Phase.PAUSED:
+        if record.job.phase is Phase.PAUSED or record.wanted is Wish.PAUSE:
             return record, False
-        if record.wanted is Wish.PAUSE:
-            return record, True
         if record.handle is not None and "pause" not in parts.registry.get(record.job.backend).capabilities:
             raise NotSupported(f"backend {record.job.backend!r} can't pause a job; cancel it and resume it later")
         if (wished := await wish(parts, record, Wish.PAUSE)) is not None:

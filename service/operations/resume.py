@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
+from common.backend import BaseTrainerBackend
 from common.clock import new_id
 from common.errors import Conflict, InvalidRequest, NotSupported
 from common.event import JobChanged, JobQueued
@@ -18,11 +19,11 @@ from schemas.trail import nearest
 from schemas.train import Resources, TuningParameters
 from schemas.values import MASK, FieldError
 from service.answers import taken_up
-from service.checkpoints import newest_step
+from service.checkpoints import newest
 from service.operations.accept import Checked, check
 from service.parts import Parts
 from service.revisions import document_of, flat, put
-from service.specs import write_spec
+from service.specs import write_spec, write_warnings
 from service.store.base import Changes, JobRecord, Scope
 
 _PARTS = {"tuning_parameters": TuningParameters, "resources": Resources}
@@ -35,7 +36,8 @@ async def resume(parts: Parts, job_id: str, scope: Scope, wanted: ResumeRequest)
     values = _values(wanted)
     if errors := list(_unknown(values)):
         raise InvalidRequest(errors)
-    step = await newest_step(parts.store, record.job.uid)
+    saved = await newest(parts.store, record.job.uid)
+    step = None if saved is None else int(saved["step"])
     told, changes = taken_up(record, step or 0)
     if values:
         changes.append({"id": new_id(), "step": step or 0, "values": values, "resume": True})
@@ -44,10 +46,13 @@ async def resume(parts: Parts, job_id: str, scope: Scope, wanted: ResumeRequest)
     checked = await asyncio.to_thread(_check, parts, document, secrets)
     if "resume" not in checked.backend.capabilities:
         raise NotSupported(f"backend {checked.backend.name!r} can't go on with a job; submit it under a new job_id")
+    if saved is not None:
+        _check_reads(checked.backend, record.job.backend, saved)
     stored = Changes(
         wanted=Wish.RUN,
         lane=f"{checked.backend.name}/{checked.spec.lane}",
         spec=write_spec(checked.spec),
+        warnings=write_warnings(checked.warnings),
         changes=to_text(changes),
         secrets=secrets,
     )
@@ -68,9 +73,19 @@ def _may_resume(record: JobRecord) -> None:
     if job.status in (Status.FAILED, Status.CANCELLED) or job.phase is Phase.PAUSED:
         return
     if job.status is Status.SUCCEEDED:
-        raise Conflict(f"job {job.job_id!r} has succeeded; to train on, clone it under a new job_id")
+        raise Conflict(
+            f"job {job.job_id!r} has succeeded; to train on from its result, submit a document under a new job_id that "
+            "names the result as base_model.model_name (a clone, which needs a new job_id too, is not in this version)"
+        )
     state = f"{job.status} ({job.phase})"
     raise Conflict(f"job {job.job_id!r} is {state}; only a failed, cancelled or paused job can be resumed")
+
+
+def _check_reads(backend: BaseTrainerBackend, before: str, saved: Mapping[str, Any]) -> None:
+    """Raises `InvalidRequest` where a job changes its backend and the other one can't get at its checkpoint."""
+    if backend.name != before and not backend.can_read(uri := str(saved["uri"])):
+        message = f"{backend.name!r} can't read the checkpoint of step {saved['step']}, {uri}; {before!r} can"
+        raise InvalidRequest([FieldError("backend", message)])
 
 
 def _values(wanted: ResumeRequest) -> dict[str, Any]:

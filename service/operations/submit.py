@@ -14,7 +14,7 @@ from common.storage import checkpoint_owner, local_path
 from schemas.train import TrainRequest
 from service.operations.accept import Accepted
 from service.parts import Parts
-from service.specs import write_spec
+from service.specs import write_spec, write_warnings
 from service.store.base import JobRecord, NewJob
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
             labels=request.labels,
             document=to_text(accepted.document),
             spec=write_spec(accepted.spec),
-            warnings=to_text([warning.to_json() for warning in accepted.warnings]),
+            warnings=write_warnings(accepted.warnings),
             hooks=hooks(request),
             secrets=accepted.secrets,
         )

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import InvalidRequest, NotFound, Over, TooLarge, Unauthorized
-from common.folder import JobFolder
 from common.job import Wish
 from schemas.values import FieldError
 from service.job_tokens import is_token
@@ -37,7 +36,8 @@ async def tell(parts: Parts, record: JobRecord, attempt: int, items: object, siz
         raise InvalidRequest([FieldError("$", "must be a list of events; an empty one asks for commands only")])
     if len(items) > MOST_ITEMS or size > _MOST_BYTES:
         raise TooLarge(f"at most {MOST_ITEMS} events and {_MOST_BYTES} bytes at once")
-    taken = await asyncio.to_thread(parts.posted.take, _folder(parts, record), attempt, items)
+    folder = await parts.folders.of_attempt(record.job, attempt)
+    taken = await asyncio.to_thread(parts.posted.take, folder, attempt, items)
     error = {} if taken.error is None else {"error": taken.error}
     return {"accepted_through": taken.through, **error, "commands": [*taken.commands, *_wish(record, attempt)]}
 
@@ -45,11 +45,8 @@ async def tell(parts: Parts, record: JobRecord, attempt: int, items: object, siz
 async def tell_kubeflow(parts: Parts, record: JobRecord, attempt: int, status: object) -> None:
     """Take a status of Hugging Face's Kubeflow reporting as one `job.progress`. Raises as `tell` does."""
     progress = progress_of(status)
-    await asyncio.to_thread(parts.posted.progress, _folder(parts, record), attempt, progress)
-
-
-def _folder(parts: Parts, record: JobRecord) -> JobFolder:
-    return JobFolder(parts.settings.jobs_dir / record.job.job_id)
+    folder = await parts.folders.of_attempt(record.job, attempt)
+    await asyncio.to_thread(parts.posted.progress, folder, attempt, progress)
 
 
 def _wish(record: JobRecord, attempt: int) -> Sequence[Mapping[str, object]]:

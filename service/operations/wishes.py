@@ -3,13 +3,13 @@
 from attrs import evolve
 
 from common.errors import Conflict, IllegalMove
-from common.event import Body, JobCancelled, JobPaused, JobPhase
+from common.event import JobPhase
 from common.job import Phase, Status, Wish
+from service.handover import granted
 from service.parts import Parts
 from service.store.base import Changes, JobRecord
 
 TRIES = 10
-_ENDS: dict[Wish, type[Body]] = {Wish.CANCEL: JobCancelled, Wish.PAUSE: JobPaused}
 _PHASES = {Wish.CANCEL: Phase.STOPPING, Wish.PAUSE: Phase.PAUSING}
 
 
@@ -19,13 +19,14 @@ async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | Non
     if record.job.phase is Phase.PAUSED:
         return await _at_once(parts, record, wanted)
     queued = record.job.status is Status.QUEUED and record.handle is None
-    if queued and await parts.dispatch.withdraw(record):
+    if queued and await parts.handover.withdraw(record):
         try:
-            await parts.dispatch.close_attempt(record.job)
+            await parts.handover.close_attempt(record.job)
             return await _at_once(parts, record, wanted)
         finally:
-            parts.dispatch.settle(uid)
-    version = record.version if record.job.status is Status.QUEUED else None  # a run's progress is no obstacle
+            parts.handover.settle(uid)
+    cancels_run = wanted is Wish.CANCEL and record.job.status is Status.RUNNING  # then nothing is an obstacle
+    version = None if cancels_run else record.version
     body = JobPhase(phase=_PHASES[wanted])
     try:
         job = await parts.store.append(
@@ -35,13 +36,13 @@ async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | Non
         return None
     if job.status is Status.QUEUED:  # it may be queued again, or paused, only since it was read
         parts.dispatch.withdraw_later(uid)
-    await parts.watch.cancel(uid)
+    parts.watch.orders.end(uid)
     return evolve(record, job=job, wanted=wanted)
 
 
 async def _at_once(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | None:
     """Nothing was handed over: the wish is true as soon as it is told."""
-    body, stored = _ENDS[wanted](), Changes(wanted=wanted)
+    body, stored = await granted(parts.store, record, wanted), Changes(wanted=wanted)
     try:
         job = await parts.store.append(record.job.uid, [body], changes=stored, if_version=record.version, urgent=True)
     except Conflict:

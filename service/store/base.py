@@ -77,6 +77,7 @@ class Changes:
     detail: str | None = None
     lane: str | None = None
     spec: str | None = None
+    warnings: str | None = None
     changes: str | None = None
     #: Added to the job's secrets, by path.
     secrets: Mapping[str, str] = field(factory=dict)
@@ -228,6 +229,14 @@ class Store(ABC):
     @abstractmethod
     async def cursor(self, uid: str, attempt: int) -> Cursor | None:
         """How far the attempt's source was read."""
+
+    @abstractmethod
+    async def submissions(self, uid: str) -> list[tuple[int, str]]:
+        """The attempts that a backend took, and which one, oldest first."""
+
+    @abstractmethod
+    async def stalled(self, uid: str, attempt: int) -> bool:
+        """Whether a stall of this attempt was told."""
 
     @abstractmethod
     async def retries(self, uid: str) -> int:

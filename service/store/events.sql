@@ -27,6 +27,16 @@ SELECT COALESCE((SELECT MIN(id) FROM events), 0), COALESCE((SELECT MAX(id) FROM 
 -- A job's checkpoints.
 SELECT id, data FROM events INDEXED BY events_checkpoint WHERE job_uid = ? AND type = 'job.checkpoint' ORDER BY id
 
+-- name: submissions
+-- The attempts that a backend took, and which one.
+SELECT attempt, json_extract(data, '$.data.backend') FROM events INDEXED BY events_submitted
+WHERE job_uid = ? AND type = 'job.submitted' ORDER BY id
+
+-- name: stalls
+-- Whether a stall of an attempt was told.
+SELECT id FROM events INDEXED BY events_stalled
+WHERE job_uid = ? AND type = 'job.stalled' AND attempt >= ? LIMIT 1
+
 -- name: metrics
 -- Progress by step; of a step that was reported again the newest attempt's.
 SELECT data FROM (

@@ -129,7 +129,7 @@ def append(
         (
             *(job.backend, job.backend_job_id, job.status, job.phase, job.reason, job.attempt),
             *(_json(job.progress), job.started_at, job.ended_at, job.last_event_id, job.last_sequence, last_time),
-            *(changes.wanted, before.attempt != job.attempt or changes.without_run, _handle_text(changes.handle)),
+            *(changes.wanted, _handle_text(changes.handle), before.attempt != job.attempt or changes.without_run),
             changes.not_before if changes.not_before is not None else None if moved else not_before,
             changes.detail or _explanation(bodies) or (None if moved else detail),
             not only_said,
@@ -153,8 +153,8 @@ def _replaced(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, s
 
 def _rewrite(connection: sqlite3.Connection, before: Job, job: Job, changes: Changes) -> None:
     """Write what only a resume or a change of the document alters."""
-    texts = (changes.lane, changes.spec, changes.changes)
-    if texts == (None, None, None) and (before.priority, before.labels) == (job.priority, job.labels):
+    texts = (changes.lane, changes.spec, changes.warnings, changes.changes)
+    if not any(texts) and (before.priority, before.labels) == (job.priority, job.labels):
         return
     connection.execute(SQL["rewrite_job"], (job.priority, to_text(job.labels), *texts, job.uid))
     if before.labels != job.labels:

@@ -23,17 +23,17 @@ SELECT uid, job_id, backend, priority, labels, backend_job_id, status, phase, re
 FROM jobs WHERE uid = ?
 
 -- name: update_job
--- Write a fold back; what is given as NULL from `wanted` on stays as it is, and a new attempt has no handle.
+-- Write a fold back; what is given as NULL from `wanted` on stays as it is; a new attempt has no handle but a given one.
 UPDATE jobs SET backend = ?, backend_job_id = ?, status = ?, phase = ?, reason = ?, attempt = ?, progress = ?,
        started_at = ?, ended_at = ?, last_event_id = ?, last_sequence = ?, last_time = ?,
-       wanted = COALESCE(?, wanted), handle = CASE WHEN ? THEN NULL ELSE COALESCE(?, handle) END,
+       wanted = COALESCE(?, wanted), handle = COALESCE(?, CASE WHEN ? THEN NULL ELSE handle END),
        not_before = ?, detail = ?, version = version + ?
 WHERE uid = ?
 
 -- name: rewrite_job
 -- What a resume or a change of the job's own document writes anew; NULL stays as it is.
 UPDATE jobs SET priority = ?, labels = ?, lane = COALESCE(?, lane), spec = COALESCE(?, spec),
-       changes = COALESCE(?, changes)
+       warnings = COALESCE(?, warnings), changes = COALESCE(?, changes)
 WHERE uid = ?
 
 -- name: forget_labels

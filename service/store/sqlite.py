@@ -190,6 +190,13 @@ class SqliteStore(Store):
     async def waiting(self, lane: str, now: float, limit: int) -> list[JobRecord]:
         return [jobs.record(row) for row in await self._read(jobs.SQL["waiting"], (lane, now, limit))]
 
+    async def submissions(self, uid: str) -> list[tuple[int, str]]:
+        rows = await self._read(events.SQL["submissions"], (uid,))
+        return [(row[0], row[1]) for row in rows]
+
+    async def stalled(self, uid: str, attempt: int) -> bool:
+        return bool(await self._read(events.SQL["stalls"], (uid, attempt)))
+
     async def retries(self, uid: str) -> int:
         kinds = [row[0] for row in await self._read(jobs.SQL["retries"], (uid,))]
         return kinds.index("job.queued")

@@ -34,9 +34,9 @@ async def post_resume(request: web.Request) -> web.Response:
 
 
 async def post_pause(request: web.Request) -> web.Response:
-    """`POST /train/{id}/pause`: 202 while the run gives its devices back, 200 when it is paused already."""
-    record, pausing = await pause(request.app[PARTS], request.match_info["job_id"], EVERYTHING)
-    return _answer(request, record, 202 if pausing else 200)
+    """`POST /train/{id}/pause`: 202, and again 200, whether it is paused by now or still gives its devices back."""
+    record, fresh = await pause(request.app[PARTS], request.match_info["job_id"], EVERYTHING)
+    return _answer(request, record, 202 if fresh else 200)
 
 
 async def patch_job(request: web.Request) -> web.Response:

@@ -1,8 +1,9 @@
 """A job's log: its end, a part, or all that is still to come."""
 
+from pathlib import Path
+
 from aiohttp import web
 
-from common.folder import JobFolder
 from service import logs
 from service.api.query import flag, integer, refused
 from service.keys import PARTS, REQUEST_ID
@@ -17,7 +18,7 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
     """`GET /train/{id}/logs`: text; `X-Log-Offset` tells where to go on."""
     parts = request.app[PARTS]
     record = await parts.store.job(request.match_info["job_id"])
-    path = JobFolder(parts.settings.jobs_dir / record.job.job_id).log
+    path = (await parts.folders.newest(record.job)).log
     masker = Masker((await parts.store.secrets(record.job.uid)).values())
     view = View(masker=masker, line_bytes=parts.settings.max_log_line_bytes)
     if "tail" in request.query and "offset" in request.query:
@@ -38,8 +39,9 @@ async def job_logs(request: web.Request) -> web.StreamResponse:
 async def _follow(request: web.Request, parts: Parts, uid: str, begun: logs.Chunk, view: View) -> web.StreamResponse:
     """What there is, then what comes, until the job has ended and all of its log was sent."""
 
-    async def ended() -> bool:
-        return parts.stopping or (await parts.store.job_by_uid(uid)).job.ended
+    async def look() -> tuple[Path, bool]:
+        job = (await parts.store.job_by_uid(uid)).job
+        return (await parts.folders.newest(job)).log, parts.stopping or job.ended
 
     headers = {"X-Request-Id": request[REQUEST_ID], "X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8", **headers})
@@ -47,8 +49,7 @@ async def _follow(request: web.Request, parts: Parts, uid: str, begun: logs.Chun
         await response.prepare(request)
         try:
             await response.write(begun.text)
-            path = JobFolder(parts.settings.jobs_dir / (await parts.store.job_by_uid(uid)).job.job_id).log
-            async for text in logs.follow(path, begun.offset, ended, view):
+            async for text in logs.follow(look, begun.offset, view):
                 await response.write(text)
         except ConnectionResetError:
             pass  # the reader has gone

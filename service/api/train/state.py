@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from common.backend import BaseTrainerBackend, Capacity
@@ -13,15 +14,17 @@ from service.api.bodies import answer
 from service.keys import PARTS
 from service.parts import Parts
 
+log = structlog.get_logger(__name__)
+
 _CAPACITY_SECONDS = 5.0
 
 
 async def backends(request: web.Request) -> web.Response:
     """`GET /backends`: what is installed, broken plug-ins with their reason."""
     parts = request.app[PARTS]
-    working = [await _entry(parts, backend) for backend in parts.registry.loaded()]
+    working = await asyncio.gather(*(_entry(parts, backend) for backend in parts.registry.loaded()))
     broken = [_row(parts, b.name, version=b.version, healthy=False, reason=b.reason) for b in parts.registry.broken()]
-    return answer({"backends": sorted(working + broken, key=lambda row: str(row["name"]))})
+    return answer({"backends": sorted([*working, *broken], key=lambda row: str(row["name"]))})
 
 
 async def _entry(parts: Parts, backend: BaseTrainerBackend) -> dict[str, Any]:
@@ -45,6 +48,8 @@ def _row(parts: Parts, name: str, **values: object) -> dict[str, Any]:
         "version": None,
         "default": name == parts.settings.backend,
         "simulated": False,
+        "healthy": False,
+        "reason": None,
         "capabilities": [],
         "capacity": None,
         "options_schema": None,
@@ -55,10 +60,15 @@ async def _capacity(parts: Parts, backend: BaseTrainerBackend) -> tuple[Capacity
     try:
         async with asyncio.timeout(_CAPACITY_SECONDS):
             capacity = await backend.capacity()
+        if not isinstance(capacity, Capacity):
+            raise TypeError(f"capacity() must return a Capacity, got {type(capacity).__name__}")
     except BackendUnavailable as e:
         return Capacity(), e.message
     except TimeoutError:
         return Capacity(), f"does not answer within {_CAPACITY_SECONDS:.0f} s"
+    except Exception as e:  # a backend of somebody else's may raise anything; the others are still listed
+        log.exception("a backend's capacity can't be asked", backend=backend.name)
+        return Capacity(), f"its capacity can't be asked: {type(e).__name__}: {e}"
     return capacity, capacity.reason or parts.registry.unavailable(backend.name)
 
 

@@ -20,7 +20,8 @@ from attrs import evolve
 from service.preflight import Preflights
 from tests.server import Server
 
-FOUND = {"ok": True, "data": {"rows": 2}, "model": {"parameters": 9}, "memory": {}, "steps": 3, "warnings": ["a row"]}
+WARNED = [{"path": "datasets[0].source", "message": "a row"}, {"path": "", "message": "of no field"}]
+FOUND = {"ok": True, "data": {"rows": 2}, "model": {"parameters": 9}, "memory": {}, "steps": 3, "warnings": WARNED}
 DEEP = "/train/validate?deep=true"
 
 
@@ -60,7 +61,7 @@ async def test_the_answer_has_what_the_trainer_found(client, play, text_job, tmp
     assert {name: found[name] for name in ("ok", "data", "model", "memory", "steps")} == {
         name: FOUND[name] for name in ("ok", "data", "model", "memory", "steps")
     }
-    assert found["warnings"][-1] == {"path": "$", "message": "a row"}
+    assert found["warnings"][-2:] == [WARNED[0], {"path": "$", "message": "of no field"}]
     assert found["job_spec"]["engine"] == "text"
     told = json.loads(heard.read_text())
     assert told["secrets"]["values"] == {"base_model.huggingface_token": "hf_very_secret"}

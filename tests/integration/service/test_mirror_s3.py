@@ -18,6 +18,7 @@ from service.mirror import Mirror
 from service.mirror_objects import RemoteFolder
 from service.store.base import NewJob
 from service.store.sqlite import open_store
+from tests.folders import folders
 from tests.s3 import Gate
 
 SECRET = "hf_s3cret-token"
@@ -41,7 +42,9 @@ async def add(store, auth=None, secrets=None):
     uid = new_id()
     texts = {"document": json.dumps({"artifacts": {"auth": auth}}), "spec": "{}", "warnings": "[]"}
     held = {"base_model.huggingface_token": SECRET, **(secrets or {})}
-    new = NewJob(uid=uid, job_id="job-1", backend="b", priority=0, lane="", labels={}, hooks={}, secrets=held, **texts)
+    new = NewJob(
+        uid=uid, job_id="job-1", backend="local", priority=0, lane="", labels={}, hooks={}, secrets=held, **texts
+    )
     await store.add_job(new)
     return uid
 
@@ -55,7 +58,7 @@ def write(settings, text):
 
 @asynccontextmanager
 async def running(store, settings):
-    mirror = Mirror(store, settings)
+    mirror = Mirror(store, folders(store, settings), settings)
     task = asyncio.create_task(mirror.run())
     try:
         yield mirror

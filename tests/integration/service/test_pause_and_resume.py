@@ -158,11 +158,14 @@ async def test_a_new_token_given_with_a_resume_is_kept_sealed_and_shown_to_nobod
         assert await parts.store.secrets(job["uid"]) == {"base_model.huggingface_token": "hf_brand_new"}
 
 
-async def test_a_succeeded_job_is_not_resumed_and_the_answer_names_clone(client, document):
+async def test_a_succeeded_job_is_not_resumed_and_the_answer_names_what_can_be_done(client, document):
     await client.post("/train", json=document())
     await until(client, lambda job: job["status"] == "succeeded")
     answer = await client.post("/train/job-1/resume")
-    assert (answer.status, "clone" in (await answer.json())["detail"]) == (409, True)
+    detail = (await answer.json())["detail"]
+    assert answer.status == 409
+    assert "names the result as base_model.model_name (a clone" in detail
+    assert "is not in this version" in detail
     assert answer.headers["x-should-retry"] == "false"
 
 

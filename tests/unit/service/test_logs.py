@@ -105,8 +105,8 @@ async def test_follow_ends_when_the_job_ended_and_all_was_read(tmp_path):
     over = False
     secret = "swordfish-99"
 
-    async def ended():
-        return over
+    async def look():
+        return path, over
 
     async def write():
         nonlocal over
@@ -118,7 +118,7 @@ async def test_follow_ends_when_the_job_ended_and_all_was_read(tmp_path):
         over = True
 
     writer = asyncio.create_task(write())
-    pieces = [piece async for piece in follow(path, 0, ended, View(masker=Masker([secret])))]
+    pieces = [piece async for piece in follow(look, 0, View(masker=Masker([secret])))]
     await writer
     assert b"".join(pieces).decode() == "one •••• two\nünd\nsword"
     assert all(piece.decode() for piece in pieces)
@@ -128,7 +128,7 @@ async def test_follow_of_an_ended_job_gives_all_at_once(tmp_path):
     path = tmp_path / "train.log"
     path.write_bytes(os.urandom(300_000).hex().encode())
 
-    async def ended():
-        return True
+    async def look():
+        return path, True
 
-    assert b"".join([p async for p in follow(path, 1000, ended, PLAIN)]) == path.read_bytes()[1000:]
+    assert b"".join([p async for p in follow(look, 1000, PLAIN)]) == path.read_bytes()[1000:]

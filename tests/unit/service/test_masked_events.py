@@ -2,8 +2,8 @@
 
 from common.event import JobFailed, JobLog, JobProgress
 from common.job import Reason
+from service.ends import masked
 from service.masker import Masker
-from service.watch import masked
 
 MASKER = Masker(["hf_secret-token"])
 

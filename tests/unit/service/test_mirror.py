@@ -15,6 +15,7 @@ from common.settings import Settings
 from service.mirror import Mirror
 from service.store.base import NewJob
 from service.store.sqlite import open_store
+from tests.folders import folders
 
 SECRET = "hf_s3cret-token"
 
@@ -37,7 +38,9 @@ async def add(store, name="job-1"):
     uid = new_id()
     texts = {"document": "{}", "spec": "{}", "warnings": "[]"}
     secrets = {"base_model.huggingface_token": SECRET}
-    new = NewJob(uid=uid, job_id=name, backend="b", priority=0, lane="", labels={}, hooks={}, secrets=secrets, **texts)
+    new = NewJob(
+        uid=uid, job_id=name, backend="local", priority=0, lane="", labels={}, hooks={}, secrets=secrets, **texts
+    )
     await store.add_job(new)
     return uid
 
@@ -51,7 +54,7 @@ def write(settings, text, name="job-1"):
 
 @asynccontextmanager
 async def running(store, settings):
-    mirror = Mirror(store, settings)
+    mirror = Mirror(store, folders(store, settings), settings)
     task = asyncio.create_task(mirror.run())
     try:
         yield mirror

@@ -49,6 +49,14 @@ def test_a_command_that_leaves_when_a_pause_is_wished_is_paused_whatever_its_cod
     assert outcome(RunEnded(code=0), Wish.PAUSE, "command").type == "job.succeeded"
 
 
+@pytest.mark.parametrize("reason", [Reason.LOST, Reason.PREEMPTED, Reason.NODE_FAILURE, Reason.STALLED])
+def test_a_run_that_is_lost_while_a_pause_is_wished_is_paused_as_it_would_have_been_tried_again(reason):
+    assert outcome(RunEnded(reason=reason, step=9), Wish.PAUSE, "text", saved=7).data() == {"step": 7}
+    lost = outcome(RunEnded(reason=reason, step=9), Wish.PAUSE, "text")
+    assert (lost.type, lost.data()) == ("job.paused", {"step": None})
+    assert outcome(RunEnded(code=65), Wish.PAUSE, "text").type == "job.failed"
+
+
 def test_a_failure_explains_its_code_and_keeps_the_end_of_the_log():
     body = outcome(RunEnded(code=65, log_tail="line 7 is no JSON"), Wish.RUN, "text")
     assert body.message() == "failed (data): the data can't be used"

@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
-from backends.local.machine import Machine, _memory
+from backends.engines.machine import Machine
+from backends.local.machine import _memory, this_machine
 from common.devices import Device
 
 
 def test_the_machine_has_what_this_process_may_use() -> None:
-    machine = Machine.here([Device("0", "A100")])
+    machine = this_machine([Device("0", "A100")])
     assert machine.cpus == len(os.sched_getaffinity(0))
     assert 0 < machine.memory_gib < 1 << 20
 
