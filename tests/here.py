@@ -29,6 +29,7 @@ class Here:
         self.custom: dict[str, Any] = {"method": "lora", "precision": "fp32", "rank": 4, "lora_dropout": 0.0}
         self.model = model
         self.attempts = 0
+        self.changes: list[dict[str, Any]] = []
         self.rows([{"prompt": f"Tell me of {n}. ", "completion": text} for n, text in enumerate(PLAIN_TEXTS)])
 
     def rows(self, rows: list[dict[str, Any]]) -> None:
@@ -56,7 +57,7 @@ class Here:
             "datasets": [{"source": str(self.data), "format": "jsonl"}],
             "tuning_parameters": self.tuning,
         }
-        rest = {"output": str(self.output), "devices": [], "threads": 1, "changes": [], "options": {}}
+        rest = {"output": str(self.output), "devices": [], "threads": 1, "changes": self.changes, "options": {}}
         spec = {"format": 1, "uid": UID, "job_id": "job-1", "engine": "text", "request": request} | rest
         self.folder.spec.write_text(json.dumps(spec))
         claim = Claim(self.folder, UID, pair, own)

@@ -127,7 +127,7 @@ def test_a_stock_hugging_face_script_shows_progress_and_time_left(server, exampl
     }
     server.start()
     server.post(example("hf_trainer.json", "stock", swapped))
-    job = wait_for(server, "stock", lambda job: (job["progress"] or {}).get("eta_seconds"), seconds=180)
+    job = wait_for(server, "stock", lambda job: {"eta_seconds", "loss"} <= {*(job["progress"] or ())}, seconds=180)
     seen = job["progress"]
     assert seen["total_steps"] == 100_000
     assert seen["step"] > 0

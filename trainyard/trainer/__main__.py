@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import NoReturn
 
 from common.exits import Exit
+from trainyard.trainer import again
 from trainyard.trainer.claim import Claim, Fence, Spec
 from trainyard.trainer.control import Control
 from trainyard.trainer.failures import (
+    BeginAgain,
     Bereaved,
     ConfigError,
     Fenced,
@@ -78,6 +80,8 @@ def _in_processes(claim: Claim, spec: Spec, report: Reporter, control: Control) 
     """Start the run's processes and leave as the first of them did that failed."""
     _engine(spec.engine)
     outcome = launch(claim, spec, lambda: control.stop is not None)
+    if again.asked(claim):
+        again.begin(claim)
     if outcome.untold:
         report.go_on()
         report.event("log", {"message": outcome.untold, "level": "error", "exit_code": outcome.code})
@@ -121,7 +125,9 @@ def _ended(
         log.error("a fault of ours", exc_info=error)
     elif ended is not error and not isinstance(ended, Bereaved):
         log.error("the cause", exc_info=error)
-    if report and control and not isinstance(ended, Fenced):
+    if claim and isinstance(ended, BeginAgain):
+        again.ask(claim, ended.handed)
+    if report and control and not isinstance(ended, Fenced) and not again.asked(claim):
         _tell(ended, code, report, control)
     log.error("trainyard: %s (%d): %s", code.name.lower(), code, ended)
     return _left(claim, code, str(ended), isinstance(ended, Bereaved), ended.together)

@@ -2,8 +2,8 @@
 
 import errno
 import re
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from common.errors import TrainyardError
 from common.exits import Exit
@@ -18,9 +18,13 @@ class RunEnded(TrainyardError):
 
 
 class ConfigError(RunEnded):
-    """The job's document asks for something that can't be run."""
+    """The job's document asks for something that can't be run; `problems`: all that was found, each with its path."""
 
     exit = Exit.CONFIG
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
 
 
 class DataError(RunEnded):
@@ -45,6 +49,14 @@ class OutOfMemory(RunEnded):
     """There was not enough memory."""
 
     exit = Exit.OUT_OF_MEMORY
+
+
+class BeginAgain(OutOfMemory):
+    """One of several processes ran out of memory: all of them begin again, with what is `handed` on."""
+
+    def __init__(self, message: str, handed: Mapping[str, Any]) -> None:
+        self.handed = handed
+        super().__init__(message)
 
 
 class NanLoss(RunEnded):
@@ -96,23 +108,28 @@ def exit_of(error: RunEnded) -> Exit:
     return error.left_with if isinstance(error, Bereaved) else error.exit
 
 
+_AT = re.compile(r"(datasets|[a-z_]+(?:\[\d+\]|\.[a-z_0-9]+)+): (.+)", re.DOTALL)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_WORDS = re.compile(
     r"no space left on device|disk quota exceeded|os error 28\b|file too large|PytorchStreamWriter failed writing",
     re.IGNORECASE,
 )
 _MEMORY_WORDS = re.compile(r"not enough memory|out of memory|cannot allocate memory|unable to allocate", re.IGNORECASE)
+#: Names of what HTTP clients raise when nobody answers.
+UNREACHED = frozenset(
+    {
+        *("ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError"),
+        *("ReadTimeout", "ReadError", "WriteError", "PoolTimeout", "RemoteProtocolError"),
+    }
+)
 _REFUSED = {
-    "GatedRepoError": "access to this model must be asked for on its hub page",
+    "GatedRepoError": "it is gated: access must be asked for on its hub page, and a token given that has it",
     "RepositoryNotFoundError": "no such model on the hub, or it is private and the token may not see it",
     "DisabledRepoError": "the hub disabled this model",
     "BadRequestError": "the hub refused the request",
     "OfflineModeIsEnabled": "the hub may not be asked: HF_HUB_OFFLINE is set",
-    "LocalEntryNotFoundError": "the hub can't be reached and the file is not in the cache",
-    "ConnectError": "the hub can't be reached",
-    "ConnectTimeout": "the hub can't be reached",
-    "ConnectionError": "the hub can't be reached",
-    "ProxyError": "the hub can't be reached",
+    "IncompleteSnapshotError": "the hub can't be reached, whatever the token, and the cache has only a part of it",
+    "LocalEntryNotFoundError": "the hub can't be reached, whatever the token, and it is not in the cache",
 }
 _MISSING = {
     "RevisionNotFoundError": "the model has no such revision",
@@ -144,13 +161,23 @@ def from_source(error: Exception, what: str) -> RunEnded:
     for name in names:
         if name in _REFUSED:
             return SourceRefused(f"{what}: {_REFUSED[name]}")
+        if name in UNREACHED:
+            return SourceRefused(f"{what}: the hub can't be reached")
         if name in _MISSING:
             return ModelError(f"{what}: {_MISSING[name]}")
     for cause in chain(error):
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status is not None:
-            return SourceRefused(f"{what}: the hub answered {status}")
+            why = ": the token is not good for this" if status in (401, 403) else ""
+            return SourceRefused(f"{what}: the hub answered {status}{why}")
     return ModelError(f"{what}: {first_line(error)}")
+
+
+def placed(problem: str) -> dict[str, str]:
+    """A message, and apart from it the path of the field that it begins with; "" where it begins with none."""
+    found = _AT.fullmatch(problem)
+    path, message = found.groups() if found else ("", problem)
+    return {"path": path, "message": message}
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -2,33 +2,33 @@
 
 stdin: one JSON object, `{"format": 1, "spec": {…}, "secrets": {…} or null}`; `spec` is what spec.json would say of the
 job, `secrets` what `secrets.<n>` would. stdout: one JSON object in one line, `{"ok": true, "data", "model", "memory",
-"steps", "warnings"}` or `{"ok": false, "reason", "errors": [{"path", "message"}]}`; the exit code is that of a run
-which ended so. Everything else goes to stderr, masked. Nothing is trained, no weights are loaded, nothing is written
-but what is downloaded into the caches. SIGTERM ends it at once.
+"steps", "warnings": [{"path", "message"}]}` or `{"ok": false, "reason", "errors": [{"path", "message"}]}`; the exit
+code is that of a run which ended so. Everything else goes to stderr, masked. Nothing is trained, no weights are loaded,
+nothing is written but what is downloaded into the caches. SIGTERM ends it at once.
 """
 
 import ctypes
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from common.exits import Exit
 from common.folder import FORMAT
-from trainyard.trainer.failures import ConfigError, RunEnded, exit_of, explained, first_line
+from schemas.uri import mask_urls
+from trainyard.trainer.failures import ConfigError, RunEnded, exit_of, explained, first_line, placed
 from trainyard.trainer.secrets import Secrets, start_log
 from trainyard.trainer.sources.limits import Limits
 
 _PR_SET_PDEATHSIG = 1
-_AT = re.compile(r"([a-z_]+(?:\[\d+\]|\.[a-z_0-9]+)+): (.+)", re.DOTALL)
 log = logging.getLogger("trainyard.trainer")
 
 
@@ -67,7 +67,8 @@ class Asked:
     @property
     def processes(self) -> int:
         """As `Spec.processes` counts them."""
-        return self.gpus or int((self.spec.get("options") or {}).get("processes") or 1)
+        options = self.spec.get("options") or {}
+        return int(options.get("nodes") or 1) * (self.gpus or int(options.get("processes") or 1))
 
     @property
     def cache(self) -> Path:
@@ -78,7 +79,7 @@ class Asked:
     @property
     def limits(self) -> Limits:
         """What may be downloaded."""
-        return Limits.of(self.spec.get("options") or {})
+        return evolve(Limits.of(self.spec.get("options") or {}), patient=False)
 
 
 def main(argv: list[str]) -> int:
@@ -95,14 +96,31 @@ def main(argv: list[str]) -> int:
         secrets = asked.secrets
         start_log(secrets)
         _prepare_environment(asked)
-        from trainyard.trainer.text.preflight.survey import survey
-
-        with tempfile.TemporaryDirectory(prefix="trainyard-preflight-") as folder:
-            found, code = {"ok": True, **survey(asked, Path(folder))}, Exit.DONE
+        found, code = examined(asked)
     except Exception as e:
         found, code = _refusal(e)
     _write(answer, secrets.mask(json.dumps(found, ensure_ascii=False)))
     return code
+
+
+def examined(asked: Asked) -> tuple[dict[str, Any], Exit]:
+    """The answer, and how a run of this document would end if it ended for what was found."""
+    from trainyard.trainer.text.preflight.survey import survey
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="trainyard-preflight-") as folder:
+            return {"ok": True, **survey(asked, Path(folder))}, Exit.DONE
+    except Exception as e:
+        return _refusal(e, _datasets(asked.request))
+
+
+def _datasets(request: Mapping[str, Any]) -> dict[str, str]:
+    """The field of each data set by what messages call it; a longer name is looked for before its beginning."""
+    found = {
+        mask_urls(str(dataset["source"])): f"datasets[{n}].source"
+        for n, dataset in enumerate(request.get("datasets") or ())
+    }
+    return dict(sorted(found.items(), key=lambda one: -len(one[0])))
 
 
 def _prepare_environment(asked: Asked) -> None:
@@ -112,7 +130,7 @@ def _prepare_environment(asked: Asked) -> None:
     os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1", TOKENIZERS_PARALLELISM="true")
 
 
-def _refusal(error: Exception) -> tuple[dict[str, Any], Exit]:
+def _refusal(error: Exception, datasets: Mapping[str, str] = MappingProxyType({})) -> tuple[dict[str, Any], Exit]:
     ended = error if isinstance(error, RunEnded) else explained(error)
     if ended is None:
         log.error("a fault of ours", exc_info=error)
@@ -120,9 +138,12 @@ def _refusal(error: Exception) -> tuple[dict[str, Any], Exit]:
     elif ended is not error:
         log.error("the cause", exc_info=error)
     code = exit_of(ended)
-    found = _AT.fullmatch(str(ended))
-    path, message = found.groups() if found else ("", str(ended))
-    return {"ok": False, "reason": code.name.lower(), "errors": [{"path": path, "message": message}]}, code
+    problems = ended.problems if isinstance(ended, ConfigError) else (str(ended),)
+    errors = [placed(problem) for problem in problems]
+    for told in errors:
+        named = (field for name, field in datasets.items() if name in told["message"])
+        told["path"] = told["path"] or next(named, "")
+    return {"ok": False, "reason": code.name.lower(), "errors": errors}, code
 
 
 def _write(descriptor: int, line: str) -> None:

@@ -36,6 +36,8 @@ class Job:
         self.changes: list[dict[str, Any]] = []
         self.secrets: dict[str, Any] | None = None
         self.started: list[subprocess.Popen[bytes]] = []
+        #: Folders of Python's path before ours: a `sitecustomize` there is run by every process of the job.
+        self.paths: list[str] = []
         self.folder.mkdir(parents=True)
         self.rows([{"prompt": f"Tell me of {n}. ", "completion": text} for n, text in enumerate(PLAIN_TEXTS)])
 
@@ -68,7 +70,7 @@ class Job:
         environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
-            "PYTHONPATH": str(_ROOT),
+            "PYTHONPATH": os.pathsep.join([*self.paths, str(_ROOT)]),
             "CUDA_VISIBLE_DEVICES": "",
             "HF_HUB_OFFLINE": "1",
             "TRAINYARD_RUN": f"{UID}.{attempt}",

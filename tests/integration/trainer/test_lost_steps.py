@@ -116,8 +116,29 @@ def test_weights_that_spoil_every_loss_are_not_kept(spoilt):
     assert spoilt.train().step == 6, "a lower rate does hold"
 
 
+@pytest.mark.parametrize("last", [6, 3], ids=["a regular checkpoint", "the end"])
+def test_a_checkpoint_due_at_the_very_step_that_spoilt_the_model_is_not_written(spoilt, last):
+    spoilt.tuning |= {"max_steps": 2}
+    spoilt.train()
+    spoilt.tuning |= {"max_steps": last, "learning_rate": 1e30, "save_steps": 1 if last == 6 else 100}
+    spoilt.tuning |= {"save_total_limit": 1}
+    with pytest.raises(NanLoss, match="step 3 left weights with which nothing has a loss"):
+        spoilt.train()
+    assert spoilt.steps == ["step-2"] and spoilt.events("checkpoint") == []
+    assert spoilt.manifest["step"] == 2, "the result is that of the good run"
+
+
+@pytest.mark.parametrize(("value", "good"), [(1e37, True), (float("inf"), False), (float("nan"), False)])
+def test_one_number_that_is_none_among_all_parameters_is_seen(value, good):
+    import torch
+
+    from trainyard.trainer.text.step import numbers
+
+    assert numbers([torch.ones(1000), torch.zeros(0), torch.tensor([[0.0, -value], [1.0, 2.0]])]) is good
+
+
 def test_held_out_rows_without_a_loss_end_the_job(spoilt):
-    spoilt.tuning |= {"max_steps": 1, "learning_rate": 1e30, "eval_ratio": 0.2}
+    spoilt.tuning |= {"max_steps": 3, "learning_rate": 1e30, "eval_ratio": 0.2, "eval_steps": 1}
     with pytest.raises(NanLoss, match="the held-out rows came to a loss of nan"):
         spoilt.train()
     assert not (spoilt.output / "final").exists()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.methods import apart, document, go_on, load, logits, stock_adapter, stock_model, train
-from tests.tiny import make_tiny_llama
+from tests.tiny import KINDS, make_tiny_llama
 from trainyard.trainer.text import model as models
 
 pytestmark = [
@@ -37,7 +37,7 @@ def unpacked(model):
     return model
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_qlora_adapter_gives_the_same_logits_on_the_same_quantised_base(tiny, tmp_path, kind):
     import bitsandbytes as bnb
 

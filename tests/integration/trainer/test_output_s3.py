@@ -57,11 +57,14 @@ def test_a_stopped_run_goes_on_on_another_machine_from_the_remote_checkpoint(rem
     child.send_signal(signal.SIGTERM)
     assert child.wait(timeout=60) == 75, remote.log
     (stopped,) = steps(s3)
+    (curve,) = [name for name in names(s3) if name.startswith("tensorboard/")]
     shutil.rmtree(remote.folder / "output")
     remote.tuning["max_steps"] = int(stopped.removeprefix("step-")) + 2
     assert remote.run("2.0") == 0, remote.log
     assert min(remote.losses("2.0")) == int(stopped.removeprefix("step-")) + 1
     assert "manifest.json" in names(s3)
+    curves = [name for name in names(s3) if name.startswith("tensorboard/")]
+    assert len(curves) == 2 and curve in curves, "that of the other machine stays"
 
 
 def test_the_results_of_another_job_are_left_alone(remote, s3):

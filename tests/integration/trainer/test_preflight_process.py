@@ -129,7 +129,7 @@ def test_what_would_end_the_job_is_said_with_its_path(preflight, change, code, r
         (error,) = found["errors"]
         assert error["path"] == path and words in error["message"]
     else:
-        assert words in found["warnings"][-1] and found["memory"]["fits"] is False
+        assert words in found["warnings"][-1]["message"] and found["memory"]["fits"] is False
 
 
 def test_a_bad_row_is_named_before_torch_is_imported(preflight):

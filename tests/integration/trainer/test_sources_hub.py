@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,12 @@ import json, sys
 from pathlib import Path
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.datasets import fetch_datasets
+from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.sources.model import model_folder
 
 request, values, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
-more = {"cache": folder / "cache", "check": lambda: None, "say": lambda text: None}
+limits = Limits(patient=request.get("patient", True))
+more = {"cache": folder / "cache", "check": lambda: None, "say": lambda text: None, "limits": limits}
 try:
     if "datasets" in request:
         print(json.dumps([str(f.path or f.hub) for f in fetch_datasets(request, Secrets(values), **more)]))
@@ -101,6 +105,38 @@ def test_what_the_hub_refuses_or_lacks_is_told_with_its_field(hub, ask):
     assert "model.safetensors" in ask(model(), good)
     kind, said = ask(model("owner/other"), HF_HUB_OFFLINE="1")
     assert kind == "SourceRefused" and ("HF_HUB_OFFLINE" in said or "not in the cache" in said)
+
+
+@pytest.fixture
+def mute():
+    """A server that hangs up on everybody; the number of callers so far."""
+    listener, callers = socket.create_server(("127.0.0.1", 0)), []
+
+    def hang_up():
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return
+            callers.append(caller)
+            caller.close()
+
+    thread = threading.Thread(target=hang_up, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}", callers
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_by_a_validation_and_the_cache_then(hub, ask, mute):
+    url, callers = mute
+    kind, said = ask(model() | {"patient": False}, {"base_model.auth_token": "hf_any"}, HF_ENDPOINT=url)
+    assert kind == "SourceRefused" and said.startswith("base_model.model_name: owner/tiny (revision main): ")
+    assert "the hub can't be reached, whatever the token, and it is not in the cache" in said
+    assert len(callers) == 1
+    known = ask(model())
+    assert ask(model() | {"patient": False}, HF_ENDPOINT=url) == known
 
 
 def test_files_folders_and_ids_of_data_sets(hub, ask, tmp_path):

@@ -1,6 +1,8 @@
 """Weights, streaming and preference rows: which rows an epoch takes, and how they are held."""
 
+import gc
 import tracemalloc
+import weakref
 
 import pytest
 
@@ -95,3 +97,18 @@ def test_preference_rows_are_for_preference_objectives_alone(tmp_path):
     found = looked(path, objective="dpo", on_bad_row="skip", weight=2)
     assert found.kinds == {"preference"}
     assert [(row.value, row.times) for row in found.rows] == [(("p", "a", "b"), 2)]
+
+
+def test_rows_are_forgotten_one_by_one_as_they_are_spent(tmp_path):
+    corpus = looked(written(tmp_path / "rows.jsonl", [{"text": f"row {n}"} for n in range(5)]))
+    held = [weakref.ref(row) for row in corpus.rows]
+    spent = corpus.spend_rows()
+    assert [next(spent).value for _ in range(3)] == ["row 0", "row 1", "row 2"]
+    gc.collect()
+    assert [one() is None for one in held] == [True, True, True, False, False] and corpus.rows == ()
+    assert [row.value for row in spent] == ["row 3", "row 4"] and len(corpus.sources) == 1
+
+
+def test_streamed_rows_can_be_gone_through_again(tmp_path):
+    corpus = looked(written(tmp_path / "rows.jsonl", [{"text": "a"}, {"text": "b"}]), streaming=True)
+    assert [row.value for row in corpus.spend_rows()] == texts(corpus) == ["a", "b"]

@@ -111,7 +111,7 @@ def test_an_archive_is_a_whole_model_or_weights_alone(ask, web, kind):
         (b"<html>not found</html>" * 9, "no .safetensors file"),
         (packed("zip", {"archive/data.pkl": b"x", "archive/data/0": b"y"}), "is a pickle"),
         (packed("zip", {"readme": b"x"}), "neither a config.json nor"),
-        (packed("", {"../../escaped": b"x"}), "can't be unpacked: OutsideDestinationError"),
+        (packed("", {"../../escaped": b"x"}), "does not lie inside"),
         (packed("zip", {"../escaped": b"x"}), "does not lie inside"),
         (_spoilt(packed("zip", {"config.json": bytes(range(256)) * 99})), r"can't be unpacked: error"),
         (packed("gz", {"config.json": b"x" * 5000, "w": bytes(50_000_000)}), "unpack to more than 10,000,000"),

@@ -11,6 +11,7 @@ from common.folder import Pair
 from tests.s3 import Gate
 from trainyard.trainer.checkpoints import Checkpoints
 from trainyard.trainer.failures import ConfigError, Fenced, SourceRefused
+from trainyard.trainer.sources import upload
 from trainyard.trainer.sources.remote import Remote
 from trainyard.trainer.sources.upload import Uploader
 
@@ -32,8 +33,8 @@ class Output:
     def claim(self):
         return self.open().claim(self.checkpoints.uid, lambda: None, print)
 
-    def uploader(self):
-        return Uploader(self.open(), self.local, lambda: self.fence())
+    def uploader(self, live=None):
+        return Uploader(self.open(), self.local, lambda: self.fence(), live=live)
 
     def save(self, step, size=1000):
         def write(folder):
@@ -79,6 +80,31 @@ def test_checkpoints_and_results_are_copied_and_pruned_ones_removed(output):
     uploader.close()
     assert output.keys() == [*step(2), "final/model.safetensors", "manifest.json"]
     assert not (output.local / ".uploads").exists()
+
+
+def test_what_grows_is_copied_while_it_grows_and_what_others_left_stays(output, s3, monkeypatch):
+    monkeypatch.setattr(upload, "_LIVE_SECONDS", 0.05)
+    s3.put("results/job-1/tensorboard/of-another-machine", b"older")
+    uploader = output.uploader(live=output.local / "tensorboard")
+    time.sleep(0.2)
+    (output.local / "tensorboard").mkdir()
+    path = output.local / "tensorboard" / "events"
+    for content in (b"one", b"one and two"):
+        path.write_bytes(content)
+        until(
+            lambda: (
+                "tensorboard/events" in [*output.keys()]
+                and s3.get("results/job-1/tensorboard/events") == path.read_bytes()
+            )
+        )
+    asked = s3.asked("PUT", "results/job-1/tensorboard/events")
+    time.sleep(0.3)
+    assert s3.asked("PUT", "results/job-1/tensorboard/events") == asked == 2, "what did not change is not sent again"
+    monkeypatch.setattr(upload, "_LIVE_SECONDS", 60)
+    path.write_bytes(b"all of it")
+    uploader.close()
+    assert s3.get("results/job-1/tensorboard/events") == b"all of it"
+    assert output.keys() == ["tensorboard/events", "tensorboard/of-another-machine"]
 
 
 def test_the_mark_comes_last_and_only_while_the_fence_lets_us(output):

@@ -4,7 +4,7 @@ import pytest
 
 from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.text.settings import read_settings
-from trainyard.trainer.text.strategy import check_strategy, choose_strategy
+from trainyard.trainer.text.strategy import check_strategy, checked_settings, choose_strategy, of_adapter
 
 
 def settings(processes=2, strategy=None, **tuning):
@@ -45,3 +45,20 @@ def test_auto_shards_only_what_does_not_fit():
     assert choose_strategy(settings(), fits=False) == "fsdp"
     assert choose_strategy(settings(strategy="ddp"), fits=False) == "ddp"
     assert choose_strategy(settings(strategy="fsdp"), fits=True) == "fsdp"
+
+
+def test_an_adapter_that_can_not_be_sharded_is_refused_once_it_is_known():
+    asked = settings(strategy="fsdp", method="adapter")
+    assert of_adapter(asked, "LORA") is asked and of_adapter(asked, None) is asked
+    with pytest.raises(ConfigError, match=r"extra_parameters\.strategy: fsdp shards whole models and LoRA, not IA3"):
+        of_adapter(asked, "IA3")
+    assert choose_strategy(of_adapter(settings(method="adapter"), "IA3"), fits=False) == "ddp"
+
+
+def test_a_strategy_is_told_together_with_all_else_that_is_wrong():
+    with pytest.raises(ConfigError) as e:
+        checked_settings({"tuning_parameters": {"batch_size": 7}, "extra_parameters": {"strategy": "zero"}}, 2)
+    assert [problem.partition(": ")[0] for problem in e.value.problems] == [
+        "tuning_parameters.batch_size",
+        "extra_parameters.strategy",
+    ]

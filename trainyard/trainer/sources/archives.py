@@ -1,15 +1,19 @@
 """A model in one file: what kind of file it is, and unpacking it without trusting it."""
 
+import bz2
+import gzip
 import json
 import lzma
+import os
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import IO, Any, Literal, cast
 
 from trainyard.trainer.failures import ModelError
 
@@ -17,6 +21,16 @@ Kind = Literal["safetensors", "tar", "zip"]
 
 _LARGEST_HEADER = 100 << 20
 _BLOCK = 1 << 20
+_MOST_AT_ONCE = 16 << 20
+_MOST_ENTRIES = 100_000
+#: Bytes; file systems take 255 for one name, Linux 4,096 for a path with the folder before it.
+_LONGEST_PART, _LONGEST_NAME = 255, 2_000
+_SHOWN = 200
+_PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
 #: Of a zip also: encrypted, and packed in a way that this Python does not know.
 _DAMAGED = (
     tarfile.TarError,
@@ -38,7 +52,7 @@ def kind_of(file: Path, at: str) -> Kind:
             if any(name.endswith("/data.pkl") for name in archive.namelist()):
                 raise ModelError(f"{at}: {file.name} is a pickle, which is never loaded; give a .safetensors file")
         return "zip"
-    if tarfile.is_tarfile(file):
+    if _is_tar(file):
         return "tar"
     raise ModelError(
         f"{at}: {file.name} is no .safetensors file ({problem}) and no .tar, .tar.gz or .zip of a model's folder"
@@ -73,39 +87,131 @@ def unpack(file: Path, kind: Kind, folder: Path, most: int, at: str, go_on: Call
 
 
 def _unpack_tar(file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
-    written = 0
-    with tarfile.open(file) as archive:
+    """Nothing of the library's own unpacking is used: its filters were got round before."""
+    target = _Target(file, folder, most, at, go_on)
+    with _tar(file) as archive:
         for member in archive:
-            go_on()
-            written = _within(written + member.size, most, at, file)
-            archive.extract(member, folder, filter="data")  # refuses what would lie elsewhere, links and devices
+            if not (member.isreg() or member.isdir()) or member.issparse():
+                raise target.refused(member.name, "is neither a plain file nor a folder")
+            if member.isdir():
+                target.make(member.name)
+            elif (packed := archive.extractfile(member)) is not None:
+                target.write(member.name, member.size, packed)
 
 
 def _unpack_zip(file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
-    written = 0
+    target = _Target(file, folder, most, at, go_on)
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            go_on()
-            name = PurePosixPath(member.filename)
-            if name.is_absolute() or ".." in name.parts or stat.S_ISLNK(member.external_attr >> 16):
-                raise ModelError(f"{at}: {file.name} has an entry {member.filename!r} that does not lie inside it")
-            written = _within(written + member.file_size, most, at, file)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise target.refused(member.filename, "is neither a plain file nor a folder")
             if member.is_dir():
-                continue
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as packed, target.open("wb") as plain:
-                while block := packed.read(_BLOCK):
-                    go_on()
-                    plain.write(block)
+                target.make(member.filename)
+            else:
+                with archive.open(member) as packed:
+                    target.write(member.filename, member.file_size, packed)
 
 
-def _within(size: int, most: int, at: str, file: Path) -> int:
-    if size > most:
-        raise ModelError(
-            f"{at}: {file.name} would unpack to more than {most:,} bytes (TRAINYARD_MAX_DOWNLOAD_BYTES, free disk)"
-        )
-    return size
+class _Target:
+    """The folder that an archive is unpacked into: entries are judged by us, and written as new files."""
+
+    def __init__(self, file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
+        self._file, self._folder, self._most, self._at, self._go_on = file, folder, most, at, go_on
+        self._entries = self._written = 0
+
+    def make(self, name: str) -> None:
+        """A folder. Raises `ModelError`."""
+        self._made(self._path(name), name)
+
+    def write(self, name: str, size: int, packed: IO[bytes]) -> None:
+        """A file of so many bytes, and not one more. Raises `ModelError`."""
+        path = self._path(name)
+        self._written += size
+        if self._written > self._most:
+            raise ModelError(
+                f"{self._at}: {self._file.name} would unpack to more than {self._most:,} bytes "
+                "(TRAINYARD_MAX_DOWNLOAD_BYTES, free disk)"
+            )
+        self._made(path.parent, name)
+        try:
+            plain = path.open("xb")
+        except FileExistsError as e:
+            raise self.refused(name, "is there twice") from e
+        left = size
+        with plain:
+            while block := packed.read(_BLOCK):
+                self._go_on()
+                left -= len(block)
+                if left < 0:
+                    break
+                plain.write(block)
+        if left:
+            raise self.refused(name, f"is not of the {size:,} bytes that it tells of")
+
+    def refused(self, name: str, why: str) -> ModelError:
+        """What to raise for an entry."""
+        return ModelError(f"{self._at}: {self._file.name} has an entry {name[:_SHOWN]!r} that {why}")
+
+    def _path(self, name: str) -> Path:
+        """Where an entry goes: below the folder, by a name that is nothing but names."""
+        self._go_on()
+        self._entries += 1
+        if self._entries > _MOST_ENTRIES:
+            raise ModelError(f"{self._at}: {self._file.name} has more than {_MOST_ENTRIES:,} entries")
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+            raise self.refused(name, "does not lie inside it")
+        if len(os.fsencode(name)) > _LONGEST_NAME or any(len(os.fsencode(part)) > _LONGEST_PART for part in parts):
+            raise self.refused(name, "has a name that is too long")
+        return self._folder.joinpath(*parts)
+
+    def _made(self, folder: Path, name: str) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as e:
+            raise self.refused(name, "lies in what is a file") from e
+
+
+@contextmanager
+def _tar(file: Path) -> Iterator[tarfile.TarFile]:
+    with (
+        file.open("rb") as raw,
+        _plain(raw) as stream,
+        tarfile.open(fileobj=cast(IO[bytes], _Sparing(stream)), mode="r:") as archive,
+    ):
+        yield archive
+
+
+def _is_tar(file: Path) -> bool:
+    try:
+        with _tar(file):
+            return True
+    except (*_DAMAGED, OSError):
+        return False
+
+
+class _Sparing:
+    """A stream that reads little at once: a header may claim to be of any length."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MOST_AT_ONCE:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
+
+
+def _plain(raw: IO[bytes]) -> IO[bytes]:
+    """What is packed in a stream, by its first bytes; itself where it is not packed."""
+    start = raw.read(6)
+    raw.seek(0)
+    for mark, opened in _PACKED.items():
+        if start.startswith(mark):
+            return opened(raw)
+    return raw
 
 
 def root(folder: Path) -> Path:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOOKS = 3
 _LOOK_AGAIN = 6
+_LOOK_AGAIN_IN_HASTE = 2
 _FIRST_WAIT, _LAST_WAIT = 0.5, 10.0
 
 
@@ -56,7 +57,12 @@ def fetch(
 
     offers = partial(_offered, kind, uri, auth, limits, at, missing)
     try:
-        return watched(partial(_taken, offers, Cache(cache), say), shown, check, say)
+        return watched(
+            partial(_taken, offers, Cache(cache), _LOOK_AGAIN if limits.patient else _LOOK_AGAIN_IN_HASTE),
+            shown,
+            check,
+            say,
+        )
     except Lost as e:
         raise SourceRefused(f"{at}: {shown} can't be reached: {e}") from e
     except (Broken, Changed) as e:
@@ -71,10 +77,10 @@ def _offered(kind: str, uri: str, auth: Auth, limits: Limits, at: str, missing: 
     return (http if kind in ("https", "http") else objects).offered(uri, auth, limits, at, missing)
 
 
-def _taken(offers: Callable[[], Offer], cache: "Cache", say: Callable[[str], None], progress: Progress) -> Path:
+def _taken(offers: Callable[[], Offer], cache: "Cache", tries: int, progress: Progress) -> Path:
     """Look at the source, then download; look again where it changed meanwhile."""
     for look in range(_LOOKS):
-        offer = _looked_at(offers, progress)
+        offer = _looked_at(offers, tries, progress)
         try:
             return cache.take(offer, progress)
         except Changed as e:
@@ -84,12 +90,12 @@ def _taken(offers: Callable[[], Offer], cache: "Cache", say: Callable[[str], Non
     raise AssertionError("unreachable")
 
 
-def _looked_at(offers: Callable[[], Offer], progress: Progress) -> Offer:
-    for tried in range(_LOOK_AGAIN):
+def _looked_at(offers: Callable[[], Offer], tries: int, progress: Progress) -> Offer:
+    for tried in range(tries):
         try:
             return offers()
         except Lost:
-            if tried == _LOOK_AGAIN - 1:
+            if tried == tries - 1:
                 raise
             progress.wait(min(_FIRST_WAIT * 2**tried, _LAST_WAIT))
     raise AssertionError("unreachable")

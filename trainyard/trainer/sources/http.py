@@ -24,6 +24,7 @@ from trainyard.trainer.sources.offer import Changed, Item, Lost, Offer, is_plain
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _SECONDS = 30.0
+_SECONDS_IN_HASTE = 5.0
 _BLOCK = 1 << 18
 _MISSING = frozenset({404, 410})
 _AGAIN = frozenset({408, 425, 429})
@@ -133,7 +134,9 @@ class _Source:
         if proxy and not urllib.request.proxy_bypass(host):
             refuse_metadata(host, self.at)
             return _through(proxy, host, port)
-        return (_PinnedPlain if plain else _Pinned)(host, port, permitted_address(host, port, named, self.at))
+        found = (_PinnedPlain if plain else _Pinned)(host, port, permitted_address(host, port, named, self.at))
+        found.timeout = _SECONDS if self.limits.patient else _SECONDS_IN_HASTE
+        return found
 
     def _check(self, status: int) -> None:
         if status in (200, 206):

@@ -1,20 +1,24 @@
 """Models and data sets of the Hugging Face hub, by its own client and into its own cache (`HF_HOME`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from trainyard.trainer.failures import ModelError, RunEnded, explained, from_source
-from trainyard.trainer.sources.watched import Abandoned, watched
+from trainyard.trainer.failures import UNREACHED, ModelError, RunEnded, chain, explained, from_source
+from trainyard.trainer.sources.watched import Abandoned, Progress, watched
 
 #: Of a model what transformers and peft read. Weights are safetensors; pickles only where there is nothing else.
 _MODEL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.safetensors")
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
 #: The same weights once more, in the publisher's own layout.
 _TWICE = ("consolidated*.safetensors",)
+#: For an answer; and before the hub is asked again.
+_SECONDS = 5.0
+_WAITS = (1.0, 2.0, 4.0, 8.0)
+_AGAIN = (429, 500, 502, 503, 504)
 
 Check = Callable[[], None]
 Say = Callable[[str], None]
@@ -66,30 +70,67 @@ def fetch_place(place: Place, token: str | None, at: str, missing: type[RunEnded
                 raise
         return Path(snapshot_download(place.repository, **common))
 
-    return _asked(work, where, missing, check, say)
+    return _asked(lambda _: work(), where, missing, check, say)
 
 
-def fetch_model(name: str, revision: str, token: str | None, weights: bool, at: str, check: Check, say: Say) -> Path:
-    """The folder of a model as the hub has it, with its weights or without. Raises `ModelError` or `SourceRefused`."""
+def fetch_model(
+    name: str,
+    revision: str,
+    token: str | None,
+    weights: bool,
+    at: str,
+    check: Check,
+    say: Say,
+    patient: bool = True,
+) -> Path:
+    """The folder of a model as the hub has it, with its weights or without; as the cache has it without a hub.
 
-    def work() -> Path:
+    `patient`: ask several times where the hub can't be reached. Raises `ModelError` or `SourceRefused`.
+    """
+
+    def work(progress: Progress) -> Path:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, revision=revision, token=token, **_wanted(name, revision, token, weights)))
+        common: dict[str, Any] = {"revision": revision, "token": token}
+        told = _told(name, common, _WAITS if patient else (), progress)
+        if told is None:
+            return Path(snapshot_download(name, local_files_only=True, **_patterns(weights), **common))
+        return Path(snapshot_download(name, allow_patterns=chosen(told, weights), **common))
 
     return _asked(work, f"{at}: {name} (revision {revision})", ModelError, check, say)
 
 
-def _wanted(name: str, revision: str, token: str | None, weights: bool) -> dict[str, Any]:
-    """Which files: exact names where the hub tells them, patterns where it can't be asked."""
+def _told(name: str, common: Mapping[str, Any], waits: Sequence[float], progress: Progress) -> list[str] | None:
+    """The names of a model's files; None where the hub can't be asked. One request, unlike a listing of its tree."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    try:
-        told = HfApi().list_repo_files(name, revision=revision, token=token)
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError):
-        return {"allow_patterns": list(_MODEL_FILES), "ignore_patterns": ["*/*"]}
-    return {"allow_patterns": chosen(told, weights)}
+    for wait in (*waits, None):
+        try:
+            found = HfApi().model_info(name, timeout=_SECONDS, **common)
+            return [file.rfilename for file in found.siblings or ()]
+        except Exception as e:
+            names = {type(cause).__name__ for cause in chain(e)}
+            if "OfflineModeIsEnabled" in names:
+                return None
+            if not names & UNREACHED and _status(e) not in _AGAIN:
+                raise
+            if wait is None:
+                if names & UNREACHED:
+                    return None
+                raise
+        progress.wait(wait)
+    return None
+
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _patterns(weights: bool) -> dict[str, Any]:
+    """The same as `chosen`, where the names are not known."""
+    without = [] if weights else ["*.safetensors", "*.safetensors.index.json"]
+    return {"allow_patterns": [*_MODEL_FILES], "ignore_patterns": ["*/*", *_TWICE, *without]}
 
 
 def chosen(names: list[str], weights: bool) -> list[str]:
@@ -107,9 +148,9 @@ def _any(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _asked(work: Callable[[], Path], where: str, missing: type[RunEnded], check: Check, say: Say) -> Path:
+def _asked(work: Callable[[Progress], Path], where: str, missing: type[RunEnded], check: Check, say: Say) -> Path:
     try:
-        return watched(lambda _: work(), where, check, say)
+        return watched(work, where, check, say)
     except (RunEnded, Abandoned):
         raise
     except Exception as e:

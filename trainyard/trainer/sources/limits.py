@@ -14,6 +14,8 @@ class Limits:
     most_bytes: int = 1 << 40
     #: Names or patterns (`*.example.org`): no other host is asked, and these may have private addresses.
     hosts: tuple[str, ...] = ()
+    #: Whether a source that can't be reached is waited for, as a job does and a validation does not.
+    patient: bool = True
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Limits":

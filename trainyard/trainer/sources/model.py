@@ -88,7 +88,8 @@ def _named(wanted: _Wanted, job_id: str, weights: bool) -> Path:
 def _from_hub(wanted: _Wanted, name: str, revision: str | None, weights: bool) -> Path:
     token = wanted.secrets.get("base_model.huggingface_token", "base_model.auth_token")
     revision = revision or str(wanted.base.get("revision") or "main")
-    return fetch_model(name, revision, token, weights, _NAME, wanted.check, wanted.say)
+    patient = wanted.limits.patient
+    return fetch_model(name, revision, token, weights, _NAME, wanted.check, wanted.say, patient)
 
 
 def _from_url(wanted: _Wanted, url: str, job_id: str) -> Path:

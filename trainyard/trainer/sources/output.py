@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainyard.trainer.sources.upload import Uploader
 
 _MANIFEST = "manifest.json"
+_LIVE = "tensorboard"
 log = logging.getLogger("trainyard.trainer")
 
 
@@ -49,7 +50,7 @@ def copied(run: Run, checkpoints: Checkpoints) -> Iterator[Checkpoints]:
     if run.claim.rank:
         yield checkpoints
         return
-    uploader = Uploader(remote, run.spec.output, run.fence.check, steps)
+    uploader = Uploader(remote, run.spec.output, run.fence.check, steps, live=run.spec.output / _LIVE)
     if newest is not None and newest.step not in steps:  # what an earlier run could not leave there
         uploader.checkpoint(newest.path)
     try:
@@ -112,8 +113,9 @@ def _best_step(folder: Path) -> int:
 
 
 def _results(output: Path) -> list[Path]:
-    """What a run leaves beside its checkpoints, the manifest last."""
-    found = sorted(p for p in output.iterdir() if p.name != "checkpoints" and "." not in p.name.removesuffix(".json"))
+    """What a run leaves beside its checkpoints and what was copied all the while; the manifest last."""
+    known = ("checkpoints", _LIVE)
+    found = sorted(p for p in output.iterdir() if p.name not in known and "." not in p.name.removesuffix(".json"))
     return sorted(found, key=lambda path: path.name == _MANIFEST)
 
 

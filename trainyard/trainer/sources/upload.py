@@ -20,6 +20,7 @@ _FIRST_WAIT, _LAST_WAIT = 1.0, 30.0
 _GIVE_UP_SECONDS = 3600.0
 _LOOK_SECONDS = 0.2
 _TELL_SECONDS = 10.0
+_LIVE_SECONDS = 10.0
 _STAGED = ".uploads"
 log = logging.getLogger("trainyard.trainer")
 T = TypeVar("T")
@@ -39,9 +40,20 @@ class Uploader:
     for a newer one, but not the best. A lost network is waited for; whatever else fails is raised by the next call.
     """
 
-    def __init__(self, remote: Remote, local: Path, check_fence: Callable[[], None], steps: Sequence[int] = ()) -> None:
-        """`steps` are those whose checkpoints are at the remote already."""
+    def __init__(
+        self,
+        remote: Remote,
+        local: Path,
+        check_fence: Callable[[], None],
+        steps: Sequence[int] = (),
+        live: Path | None = None,
+    ) -> None:
+        """`steps` are those whose checkpoints are at the remote already; `live` a folder whose files grow.
+
+        Of that, what has changed is copied every few seconds, and what others left there stays.
+        """
         self._remote = remote
+        self._live, self._live_sent, self._live_next = live, dict[Path, tuple[int, int]](), 0.0
         self._local = local
         self._check_fence = check_fence
         self._changed = threading.Condition()
@@ -133,6 +145,8 @@ class Uploader:
                 if self._waiting:
                     found = self._waiting.pop(0)
                     return lambda: self._send_checkpoint(found)
+                if grown := self._grown():
+                    return lambda: self._send_live(grown)
                 if self._results:
                     path = self._results.pop(0)
                     return lambda: self._send_result(path)
@@ -140,7 +154,26 @@ class Uploader:
                     return lambda: self._remove(step)
                 if self._closing:
                     return None
-                self._changed.wait()
+                self._changed.wait(None if self._live is None else _LIVE_SECONDS)
+
+    def _grown(self) -> dict[Path, tuple[int, int]]:
+        """The files of the live folder that are not at the remote as they are now.
+
+        Looked at now and then, and once more before the results, of which the last says that all is there.
+        """
+        now, over = time.monotonic(), self._closing or bool(self._results)
+        if self._live is None or (now < self._live_next and not over):
+            return {}
+        self._live_next = now + _LIVE_SECONDS
+        stats = {path: path.stat() for path in self._live.rglob("*") if path.is_file()}
+        present = {path: (found.st_mtime_ns, found.st_size) for path, found in stats.items()}
+        return {path: mark for path, mark in present.items() if self._live_sent.get(path) != mark}
+
+    def _send_live(self, grown: dict[Path, tuple[int, int]]) -> None:
+        self._check_fence()
+        for path, mark in grown.items():
+            self._put(path.relative_to(self._local).as_posix(), path)
+            self._live_sent[path] = mark
 
     def _superfluous(self) -> int | None:
         """A step whose checkpoint is to be removed; only what is there counts, so the newest is there by then."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from importlib import import_module
 
 from trainyard.trainer.checkpoints import Checkpoints
-from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.datasets import remote
 from trainyard.trainer.sources.limits import Limits
@@ -13,8 +12,8 @@ from trainyard.trainer.text.data import Corpus, look
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.materials import materials
 from trainyard.trainer.text.quantiser import leave_out
-from trainyard.trainer.text.settings import Settings, read_settings
-from trainyard.trainer.text.strategy import check_strategy
+from trainyard.trainer.text.settings import Settings
+from trainyard.trainer.text.strategy import checked_settings
 
 _NAMED = 3
 _OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.text.preference.train"}
@@ -22,15 +21,15 @@ _OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.
 
 def start(run: Run) -> Result:
     """Look at the document, the output folder and the data; load nothing before they are good."""
-    settings = read_settings(run.spec.request, run.spec.processes)
-    check_strategy(settings)
-    loop = _OBJECTIVES.get(settings.objective)
-    if loop is None:
-        raise ConfigError(f"tuning_parameters.objective: {settings.objective!r} is not one of {', '.join(_OBJECTIVES)}")
+    settings = checked_settings(run.spec.request, run.spec.processes)
+    loop = _OBJECTIVES[settings.objective]
     checkpoints = Checkpoints(run.spec.output, run.spec.uid, run.claim.pair, run.fence.check, run.spec.spare_bytes)
     checkpoints.claim()
     with copied(run, checkpoints) as kept:
-        return _trained(run, settings, kept, loop)
+        try:
+            return _trained(run, settings, kept, loop)
+        finally:
+            kept.finishing.settle()
 
 
 def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) -> Result:

@@ -72,8 +72,9 @@ class Evaluation:
         return patience is not None and position.no_better >= patience
 
     def _attempt(self, some: list[Example]) -> float:
-        if self.world.size > 1:  # one that runs out of memory alone can't try again: the others would wait for it
-            return self._sum(some, self.at_once.rows)
+        if self.world.size > 1:
+            step = self.at_once.report.step
+            return self.at_once.together(self.at_once.rows, lambda rows: self._sum(some, rows), step)
         return self.at_once.attempt(len(some), lambda rows: self._sum(some, rows), lambda: None)
 
     def _sum(self, some: list[Example], rows: int) -> float:

@@ -1,5 +1,6 @@
 """What the text loop puts into a checkpoint, and what must be equal for the same curve to go on."""
 
+import copy
 import json
 import time
 from collections.abc import Mapping
@@ -10,13 +11,14 @@ import torch
 from attrs import frozen
 
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
+from trainyard.trainer.finishing import Sums
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.sharding import sharded, whole_optimizer, whole_state
-from trainyard.trainer.text.state import Position, gathered, save_optimizer, surroundings
+from trainyard.trainer.text.state import OPTIMIZER, Position, gathered, save_optimizer, surroundings
 
 _BYTES_A_PARAMETER = 12
 """fp32 weights and AdamW's two moments."""
@@ -40,41 +42,77 @@ class Keeper:
         """Write a checkpoint, tell it, answer who asked for one, and remove the oldest, but never the best.
 
         Nothing is written before the first step, nor twice for one step; one that turns out the best is told again.
-        Every process calls it; the first writes, and all go on when it is written.
+        Every process calls it; the first writes. Training waits until the state of this step is in files; the rest is
+        done beside it, until `agree` or `finish` tells that the checkpoint stands. One of kind `stop` is finished here.
         """
         control = self.run.control
         if position.step == 0:
             return
+        self.checkpoints.finishing.settle()
         if control.saved_step != position.step:
             state = State.of(self.model, self.optimizer, self.world, self.settings.adapts)
             if self.world.first:
-                needed = _BYTES_A_PARAMETER * sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-                done = self.checkpoints.save(position.step, needed, lambda folder: self._write(folder, position, state))
-                self._tell(done, kind)
-                self.checkpoints.prune(self.settings.save_total_limit, position.best_step)
-            self.world.barrier()
-        elif self.world.first and kind == "best" and (found := self.checkpoints.of(position.step)) is not None:
-            self._tell(found, kind)
-            self.checkpoints.prune(self.settings.save_total_limit, position.best_step)
-        control.saved(position.step)
+                control.begun(position.step)
+                self._begin(position, state, kind)
+            else:
+                control.saved(position.step)
+        else:
+            if self.world.first and kind == "best" and (found := self.checkpoints.of(position.step)) is not None:
+                self._stands(found, kind, position.best_step)
+            control.saved(position.step)
+        if kind == "stop":
+            self.finish()
+
+    def agree(self) -> tuple[bool, bool]:
+        """Tell a checkpoint that stands by now, or raise what went wrong with it; then as `Control.agree`."""
+        self.checkpoints.finishing.look()
+        return self.run.control.agree(self.world)
+
+    def finish(self) -> None:
+        """Wait until what was saved stands. Every process calls it."""
+        self.checkpoints.finishing.settle()
+        self.world.barrier()
+
+    def _begin(self, position: Position, state: "State", kind: str) -> None:
+        needed = _BYTES_A_PARAMETER * sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        best = position.best_step
+        self.checkpoints.begin(
+            position.step,
+            needed,
+            lambda folder, sums: self._write(folder, sums, position, state, waited_for=kind == "stop"),
+            later=self.tokenizer.save_pretrained,
+            then=lambda done: self._stands(done, kind, best),
+        )
+
+    def _stands(self, done: Checkpoint, kind: str, best: int) -> None:
+        self._tell(done, kind)
+        self.checkpoints.prune(self.settings.save_total_limit, best)
+        self.run.control.stands(done.step)
 
     def _tell(self, done: Checkpoint, kind: str) -> None:
         told: dict[str, Any] = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes}
         told["kind"] = kind
-        if kind == "stop" and (asked := self.run.control.stop_asked) is not None:
+        if (asked := self.run.control.stop_asked) is not None:
             told["seconds"] = round(time.monotonic() - asked, 3)
         self.run.report.event("checkpoint", told)
 
-    def _write(self, folder: Path, position: Position, state: "State") -> dict[str, Any]:
+    def _write(
+        self, folder: Path, sums: Sums, position: Position, state: "State", *, waited_for: bool
+    ) -> dict[str, Any]:
         models.save_for_resume(self.model, folder, state.weights)
-        self.tokenizer.save_pretrained(folder)
-        save_optimizer(state.optimizer, self.scaler, folder)
+        if waited_for:  # sums and disk beside the writing of the optimizer, which is the larger part
+            for path in folder.iterdir():
+                sums.begin(path)
+        file = sums.open(folder / OPTIMIZER) if waited_for else (folder / OPTIMIZER).open("wb")
+        with file as optimizer:
+            save_optimizer(state.optimizer, self.scaler, optimizer)
         used = self.settings.cut(position.micro)
         batch = {
             "asked": self.settings.micro_batch_size,
             "micro_batch_size": position.micro,
             "steps": used.accumulation,
         }
+        position = copy.deepcopy(position)  # training goes on while this is written
         return {
             "epoch": position.epoch,
             "loader": {"epoch": position.epoch, "index": position.index, "data": data_of(self.corpus)},

@@ -6,9 +6,11 @@ from typing import Any
 from attrs import define, fields_dict
 
 from trainyard.trainer import schedule
+from trainyard.trainer.again import handed_on
 from trainyard.trainer.control import Control
 from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.processes import World
+from trainyard.trainer.run import Run
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position
 
@@ -33,12 +35,14 @@ class Pace:
     save_steps: int | None
     logging_steps: int
     eval_steps: int | None
+    #: What stays as it is while this run goes on, though others may change it.
+    fixed: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings, in_epoch: int) -> "Pace":
+    def of(cls, settings: Settings, in_epoch: int, fixed: tuple[str, ...] = ()) -> "Pace":
         """As the settings say."""
         names = fields_dict(cls).keys() & fields_dict(Settings).keys()
-        return cls(in_epoch=in_epoch, **{name: getattr(settings, name) for name in names})
+        return cls(in_epoch=in_epoch, fixed=fixed, **{name: getattr(settings, name) for name in names})
 
     @property
     def total(self) -> int:
@@ -58,6 +62,13 @@ class Pace:
         for name, value in named.items():
             setattr(self, name, value)
 
+    def _check_free(self, values: Mapping[str, Any]) -> None:
+        """Raises `ConfigError` for what is fixed in this run."""
+        held = [name for name in self.fixed if _PART + name in values]
+        if held:
+            free = ", ".join(name for name in _CHANGED if name not in self.fixed)
+            raise ConfigError(f"{', '.join(held)} can't be changed while a run of this objective goes on; {free} can")
+
     def catch_up(self, changes: Iterable[Mapping[str, Any]], step: int) -> None:
         """What was changed before or at the step that the run goes on from."""
         for entry in changes:
@@ -71,13 +82,35 @@ class Pace:
                 self.change(entry["values"])
         for asked in control.changes(world):
             try:
+                self._check_free(asked.values)
                 self.change(asked.values)
             except ConfigError as e:
                 control.answer(asked.id, False, str(e))
             else:
-                position.changes = _without_later(position.changes, position.step, asked.values)
+                position.changes[:] = _without_later(position.changes, position.step, asked.values)
                 position.changes.append({"step": position.step, "values": dict(asked.values)})
                 control.answer(asked.id, True, step=position.step)
+
+
+def begun(run: Run, settings: Settings, position: Position, in_epoch: int, fixed: tuple[str, ...] = ()) -> Pace:
+    """The pace of a run that stands at `position`, with what was changed until then; of epochs of so many steps."""
+    changes = handed_on(run.claim).get("changes", run.spec.changes)
+    position.changes = [dict(change) for change in changes]
+    pace = Pace.of(settings, in_epoch, fixed)
+    pace.catch_up(position.changes, position.step)
+    if problem := warmup_problem(settings, pace.total):
+        run.report.log(problem, level="warning")
+    return pace
+
+
+def warmup_problem(settings: Settings, total: int) -> str | None:
+    """What to say of a warm-up that takes all of a run's `total` steps; the first of them has a rate of 0."""
+    if schedule.warmup_steps(total, settings.warmup_steps, settings.warmup_ratio) < total:
+        return None
+    at = _PART + ("warmup_ratio" if settings.warmup_steps is None else "warmup_steps")
+    if total == 1:
+        return f"{at}: the only step has a learning rate of 0, so that nothing is learned; leave it out"
+    return f"{at}: all {total} steps warm up, and none comes to the learning rate of {settings.learning_rate:g}"
 
 
 def _without_later(changes: Iterable[Mapping[str, Any]], step: int, newer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ WHOLE = ("full", "scratch")
 METHODS = (*ADAPTERS, *WHOLE)
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 OPTIMIZERS = ("adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor")
+OBJECTIVES = ("sft", "dpo")
 ON_BAD_ROW = ("fail", "skip")
 
 
@@ -86,10 +87,18 @@ class Settings:
 
 def read_settings(request: Mapping[str, Any], processes: int = 1) -> Settings:
     """The settings of a resolved document for so many processes. Raises `ConfigError` with all that does not fit."""
+    settings, problems = draft_settings(request, processes)
+    if problems:
+        raise ConfigError(*problems)
+    return settings
+
+
+def draft_settings(request: Mapping[str, Any], processes: int = 1) -> tuple[Settings, list[str]]:
+    """The settings as they are asked for, and all that does not fit in them."""
     custom, tuning = part(request, "customization"), part(request, "tuning_parameters")
     extra, peft, qlora = part(request, "extra_parameters"), part(custom, "peft"), part(custom, "qlora")
     method = str(custom.get("method", "lora"))
-    batch, micro = _batch(tuning, processes)
+    batch, micro, uneven = _batch(tuning, processes)
     settings = Settings(
         method=method,
         precision=custom.get("precision", "bf16"),
@@ -129,10 +138,7 @@ def read_settings(request: Mapping[str, Any], processes: int = 1) -> Settings:
         on_bad_row=extra.get("on_bad_row", "fail"),
         merge=bool(extra.get("merge", False)),
     )
-    problems = list(_problems(settings))
-    if problems:
-        raise ConfigError("; ".join(problems))
-    return settings
+    return settings, [*uneven, *_problems(settings)]
 
 
 def part(request: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -147,6 +153,7 @@ def _problems(settings: Settings) -> Iterator[str]:
         "customization.precision": (settings.precision, PRECISIONS),
         "tuning_parameters.optimizer": (settings.optimizer, OPTIMIZERS),
         "tuning_parameters.lr_scheduler": (settings.lr_scheduler, KINDS),
+        "tuning_parameters.objective": (settings.objective, OBJECTIVES),
         "extra_parameters.on_bad_row": (settings.on_bad_row, ON_BAD_ROW),
     }
     for path, (value, known) in closed.items():
@@ -163,17 +170,21 @@ def _problems(settings: Settings) -> Iterator[str]:
         yield f"tuning_parameters.packing: rows of objective {settings.objective!r} can't be packed; leave it out"
 
 
-def _batch(tuning: dict[str, Any], processes: int) -> tuple[int, int | None]:
-    """Global batch and micro batch; where micro batch and accumulation are both given, they decide."""
+def _batch(tuning: dict[str, Any], processes: int) -> tuple[int, int | None, list[str]]:
+    """Global batch and micro batch, and what does not come out even; where both parts of it are given, they decide."""
     batch, micro = int(tuning.get("batch_size", 8)), tuning.get("micro_batch_size")
     accumulation = tuning.get("gradient_accumulation_steps")
     if micro and accumulation:
-        return int(micro) * int(accumulation) * processes, int(micro)
+        return int(micro) * int(accumulation) * processes, int(micro), []
     share, rest = divmod(batch, processes)
     if rest or not share:
-        raise ConfigError(f"tuning_parameters.batch_size: {batch} must be a multiple of the {processes} processes")
+        return (
+            batch,
+            micro,
+            [f"tuning_parameters.batch_size: {batch} must be a multiple of the {processes} processes"],
+        )
     part_of = int(micro or accumulation or 1)
     if share % part_of:
         name = "micro_batch_size" if micro else "gradient_accumulation_steps"
-        raise ConfigError(f"tuning_parameters.{name}: {part_of} must divide batch_size, which is {batch}")
-    return batch, int(micro) if micro else (share // part_of if accumulation else None)
+        return batch, micro, [f"tuning_parameters.{name}: {part_of} must divide batch_size, which is {batch}"]
+    return batch, int(micro) if micro else (share // part_of if accumulation else None), []

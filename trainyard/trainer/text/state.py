@@ -4,6 +4,7 @@ import base64
 import platform
 import random
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from attrs import define, field, frozen
+from torch.serialization import get_crc32_options, set_crc32_options
 
 from trainyard.trainer.processes import World
 from trainyard.trainer.text.sharding import spread_optimizer
@@ -159,10 +161,18 @@ def restore_generators(record: Mapping[str, Any], world: World) -> None:
         Generators.of(saved[world.rank]).restore()
 
 
-def save_optimizer(state: Mapping[str, Any], scaler: torch.amp.GradScaler, folder: Path) -> None:
-    """The optimizer's state and, with fp16, the loss scale."""
-    with (folder / OPTIMIZER).open("wb") as file:  # by a path torch's own writer forgets why a write failed
+def save_optimizer(state: Mapping[str, Any], scaler: torch.amp.GradScaler, file: Any) -> None:
+    """The optimizer's state and, with fp16, the loss scale.
+
+    Into an open file: given a path torch's own writer forgets why a write failed. Without its checksums, which take as
+    long as the writing: the checkpoint has sums of its own.
+    """
+    before = get_crc32_options()
+    set_crc32_options(False)
+    try:
         torch.save({"optimizer": state, "scaler": scaler.state_dict()}, file)
+    finally:
+        set_crc32_options(before)
 
 
 def load_optimizer(
@@ -181,6 +191,11 @@ def surroundings(threads: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Python and the packages that a result depends on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
+from torch.distributed.tensor import DTensor
 
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
@@ -64,8 +65,9 @@ class Step:
 
         if self.world.size == 1:
             found = self.micro.attempt(len(batch), lambda rows: self._backward(batch, rows), undo)
-        else:  # one that runs out of memory can't go back: the others wait for it in the middle of the step
-            found = self._backward(batch, self.micro.rows)
+        else:
+            most = -(-len(batch) // self.world.size)
+            found = self.micro.together(most, lambda rows: self._backward(batch, rows), self.run.report.step)
         if found is None or found.lost:
             undo()
         return found
@@ -85,15 +87,19 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
 
     def sound(self, batch: Sequences) -> bool:
-        """Whether the parameters as they are give the first micro batch of a batch a loss that is a number."""
-        rows = dealt(batch, self.world.rank, self.world.size, self.micro.rows)[0] or [[blank(batch[0][0])]]
+        """Whether the trained parameters are numbers, and give the first sequence of a batch a loss that is one.
+
+        A step may spoil them whose own loss and gradient were good. Every process calls it.
+        """
+        rows = dealt(batch, self.world.rank, self.world.size, 1)[0] or [[blank(batch[0][0])]]
         self.model.eval()
         try:
             with torch.no_grad():
                 found = self.loss(collate(rows, self.pad, self.world.device, self.packed))
         finally:
             self.model.train()
-        return math.isfinite(self.world.total(found).item())
+        good = math.isfinite(self.world.total(found).item()) and numbers(self.parameters)
+        return not self.world.any(not good)[0]
 
     def _backward(self, batch: Sequences, rows: int) -> Gradient | None:
         """Each part's sum is divided by the targets of the whole batch: neither accumulation nor processes change what
@@ -120,3 +126,10 @@ class Step:
         overflow = math.isfinite(loss) and self.scaler.is_enabled() and self.scaler.get_scale() > _LEAST_SCALE
         lost = not (math.isfinite(loss) and (math.isfinite(norm) or overflow))
         return Gradient(loss, norm, lost, size)
+
+
+def numbers(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all of them are finite; of shares those of this process. Waits for the device once."""
+    held = [t.to_local() if isinstance(t, DTensor) else t for t in (t.detach() for t in tensors)]
+    ends = [torch.stack(t.aminmax()).float() for t in held if t.numel()]
+    return not ends or bool(torch.stack(ends).isfinite().all())

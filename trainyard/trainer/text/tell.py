@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from trainyard.trainer.reporting import Reporter
 from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.state import Position
-from trainyard.trainer.text.tokens.tokenise import Tokenised
+from trainyard.trainer.text.tokens.tokenise import Tokenised, give_template
 
 _NAMED = 3
 log = logging.getLogger("trainyard.trainer")
@@ -31,6 +32,12 @@ def tell_data(
             f"left out, as there is no target within {longest} tokens: {counted(len(data.left_out))}: {named}",
             level="warning",
         )
+
+
+def tell_template(report: Reporter, tokenizer: Any) -> None:
+    """Give a tokenizer that has no chat template ours, and say so."""
+    if give_template(tokenizer):
+        report.log("the model has no chat template; messages are written as ChatML, and the result keeps that template")
 
 
 def tell_held_out(report: Reporter, training: int, held_out: int, eval_ratio: float) -> None:

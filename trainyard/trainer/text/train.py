@@ -16,7 +16,7 @@ from trainyard.trainer.processes import World
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text.at_once import AtOnce
+from trainyard.trainer.text.at_once import both
 from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.evaluation import Evaluation
@@ -24,18 +24,18 @@ from trainyard.trainer.text.keep import Keeper, differences, with_kept_micro
 from trainyard.trainer.text.loss import Loss
 from trainyard.trainer.text.memory.estimate import peak
 from trainyard.trainer.text.optimizers import make_optimizer
-from trainyard.trainer.text.pace import Pace
+from trainyard.trainer.text.pace import begun
 from trainyard.trainer.text.preflight import plan as preflight
 from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.sharding import held, sharded, spread, whole_state
 from trainyard.trainer.text.state import Position, load_optimizer, restore_generators
-from trainyard.trainer.text.step import Gradient, Step
-from trainyard.trainer.text.strategy import choose_strategy, may_shard
-from trainyard.trainer.text.tell import Progress, tell_data
+from trainyard.trainer.text.step import Gradient, Sequences, Step
+from trainyard.trainer.text.strategy import choose_strategy, may_shard, of_adapter
+from trainyard.trainer.text.tell import Progress, tell_data, tell_template
 from trainyard.trainer.text.tokens.batches import Epochs, split
 from trainyard.trainer.text.tokens.documents import keep_apart
-from trainyard.trainer.text.tokens.tokenise import give_template, tokenise
+from trainyard.trainer.text.tokens.tokenise import tokenise
 
 
 def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints, newest: Checkpoint | None) -> Result:
@@ -55,16 +55,17 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         run.report.phase("downloading")
     kept = newest.path if newest else None
     source = world.share(_source(run) if world.first else None)
+    settings = of_adapter(settings, models.adapter_kind(source))
     with run.control.interruptible():
         tokenizer = models.load_tokenizer(source, settings, corpus.rows, kept)
         config = models.load_config(source)
     longest = models.longest(config, settings)
-    if "messages" in corpus.kinds and give_template(tokenizer):
-        run.report.log(
-            "the model has no chat template; messages are written as ChatML, and the result keeps that template"
-        )
+    if "messages" in corpus.kinds:
+        tell_template(run.report, tokenizer)
     folder = run.claim.own / f"tokens.{world.rank}" if corpus.streaming else None
-    data = tokenise(corpus.rows, tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row, folder=folder)
+    data = tokenise(
+        corpus.spend_rows(), tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row, folder=folder
+    )
     training, held_out = split(data.examples, settings.eval_ratio, settings.seed)
     tell_data(run.report, data, len(training), len(held_out), longest, settings.eval_ratio)
 
@@ -72,9 +73,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     epochs = Epochs(training, settings.batch_size, settings.seed, longest if settings.packing else None)
     position.place(len(epochs.epoch(position.epoch)))
     batches = epochs.epoch(position.epoch)
-    position.changes = [dict(change) for change in run.spec.changes]
-    pace = Pace.of(settings, len(batches))
-    pace.catch_up(position.changes, position.step)
+    pace = begun(run, settings, position, len(batches))
 
     # ---- model ---------------------------------------------------------------------------------------------------
     with run.control.interruptible():
@@ -113,25 +112,25 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         for difference in differences(newest.record, run.spec.threads, settings.cut(position.micro), corpus):
             run.report.log(difference, level="warning")
     loss = Loss(model, half, device, forward)
-    micro = AtOnce("micro_batch_size", position.micro, run.report, position.halved)
+    micro, rows = both(run, position)
     pad = tokenizer.pad_token_id
     step = Step(
         run, loss, optimizer, scaler, parameters, settings.max_grad_norm, micro, pad, settings.packing, world, model
     )
-    rows = AtOnce("rows evaluated at once", position.micro, run.report, position.halved)
     evaluation = Evaluation(held_out, settings, pace, loss, rows, pad, world)
     keeper = Keeper(run, settings, corpus, checkpoints, model, tokenizer, optimizer, scaler, world)
     board = Board(run.spec.output, str(run.claim.pair), position.step, silent=not world.first)
     progress = Progress(run.report, board, pace)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
-    learned = None  # the newest batch that was learned from: it had a loss, and a sound model still gives it one
+    learned: Sequences | None = None  # the newest batch that had a loss: a sound model still gives it one
     while True:
         if evaluation.due(position):
             run.report.phase("evaluating")
             try:
                 metrics = evaluation.measure(model, lambda: run.control.check_together(world))
             except Stopped:
+                _check_sound(run, step, learned, position)
                 keeper.save(position, "stop")
                 raise run.control.stopped() from None
             better = position.note_evaluation(metrics)
@@ -161,16 +160,18 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
             if position.index == 0:
                 batches = epochs.epoch(position.epoch)
 
-        stop, wanted = run.control.agree(world)
+        stop, wanted = keeper.agree()
         pace.keep_up(run.control, world, position)
         regular = pace.save_steps is not None and position.step % pace.save_steps == 0
         if stop or regular or wanted or position.step >= pace.total:
-            keeper.save(position, "stop" if stop and not regular else "step")
+            _check_sound(run, step, learned, position)
+            keeper.save(position, "stop" if stop else "step")
         if stop:
             progress.tell(position, len(batches))  # after the checkpoint: a resumed run reports as if it never stopped
             raise run.control.stopped()
 
     # ---- result --------------------------------------------------------------------------------------------------
+    keeper.finish()
     run.report.phase("uploading")
     model = _whole(source, settings, model, world, tokenizer)
     if not world.first:
@@ -223,6 +224,16 @@ def _lost(position: Position, gradient: Gradient, rate: float, sound: bool) -> N
     return NanLoss(
         f"step {position.step + 1} came to a loss of {gradient.loss} with a gradient of norm {gradient.norm} "
         f"(learning rate {rate:.3g}) and was not taken; {kept}, a lower rate may hold"
+    )
+
+
+def _check_sound(run: Run, step: Step, learned: Sequences | None, position: Position) -> None:
+    """Raises `NanLoss` where the steps since the last checkpoint spoilt the model: it must not be kept as good."""
+    if learned is None or run.control.saved_step == position.step or step.sound(learned):
+        return
+    raise NanLoss(
+        f"step {position.step} left weights with which nothing has a loss that is a number; the steps since the last "
+        "checkpoint had spoilt the model and are not kept, a lower rate may hold"
     )
 
 

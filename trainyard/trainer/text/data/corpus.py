@@ -1,7 +1,7 @@
 """A first look at the data, before anything is loaded: every row, its shape, and whether it has a target."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, overload
 
@@ -207,7 +207,7 @@ class Several(Sequence[Row]):
         return _at(self, at)
 
 
-def in_parts(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
+def in_parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     """All rows in their order, `size` of them at once; the way to go through streamed ones."""
     present = iter(rows)
     while part := list(islice(present, size)):

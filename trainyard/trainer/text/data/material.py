@@ -1,14 +1,18 @@
 """What the data of a job is called: the materials that were asked for, the sources that were read, the rows."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from attrs import define, field, frozen
 
+from trainyard.trainer.text.data.given_back import give_back
+
 Kind = Literal["text", "completion", "messages", "preference"]
 Unit = Literal["line", "row"]
 _NAMED = 10
+_GIVEN_BACK_EVERY = 20_000
 
 
 class RowError(ValueError):
@@ -112,7 +116,7 @@ class Tally:
         return {"rows": self.count, "first": list(self.first)}
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class Corpus:
     """All rows that have something to learn, in the order of the document.
 
@@ -126,6 +130,21 @@ class Corpus:
     #: Bad rows that were left out (`on_bad_row` is `skip`), each with its reason.
     skipped: Tally
     streaming: bool = False
+
+    def spend_rows(self) -> Iterator[Row]:
+        """The rows once and for all: each is forgotten when the next is asked for, and its memory given back.
+
+        Once they are tokens nothing needs them, and they may be most of what the process holds. Streamed ones stay.
+        """
+        if self.streaming:
+            yield from self.rows
+            return
+        held = deque(self.rows)
+        self.rows = ()
+        while held:
+            yield held.popleft()
+            if len(held) % _GIVEN_BACK_EVERY == 0:
+                give_back()
 
     def plain(self) -> Mapping[str, Any]:
         """What the manifest says of the rows that are not trained on."""

@@ -40,6 +40,8 @@ class Estimate:
     micro_batch_size: int
     weights: int
     trainable: int
+    #: What a preference objective compares with: a second copy of what is trained, on its base or whole.
+    reference: int
     gradients: int
     optimizer: int
     activations: int
@@ -102,6 +104,7 @@ class Needs:
         trained = [p for p in model.parameters() if p.requires_grad]
         self._frozen = sum(_frozen_bytes(model, settings))
         self._trainable = sum(p.numel() * p.element_size() for p in trained)
+        self._reference = _reference_bytes(model, settings)
         self._states = sum(_state_bytes(p, settings.optimizer) for p in trained)
         self.kept = kept(model, longest, half(settings, device_kind))
         self._logits = min(learned or longest, longest) * _vocabulary(model) * _logit_bytes(settings, device_kind)
@@ -120,6 +123,7 @@ class Needs:
             micro_batch_size=micro,
             weights=self._frozen // self._shards + gathered,
             trainable=self._trainable // self._shards,
+            reference=self._reference,
             gradients=self._trainable // self._shards,
             optimizer=self._states // self._shards,
             activations=activations,
@@ -217,6 +221,17 @@ def _bytes_each(settings: Settings) -> float:
         return 1.0
     scales = (1 + 4 / _BLOCK_DOUBLE) if settings.double_quant else 4.0
     return 0.5 + scales / _BLOCK_4BIT
+
+
+def _reference_bytes(model: Any, settings: Settings) -> int:
+    """The reference of a whole model is a copy of it, that of an adapter gone on with a copy of the adapter.
+
+    A fresh adapter changes nothing yet: there it is the base with the adapter switched off.
+    """
+    if settings.objective == "sft" or (settings.adapts and settings.method != "adapter"):
+        return 0
+    copied = [p for p in model.parameters() if p.requires_grad or not settings.adapts]
+    return sum(p.numel() * p.element_size() for p in copied)
 
 
 def _state_bytes(parameter: torch.Tensor, optimizer: str) -> int:

@@ -3,10 +3,20 @@
 The loop imports this package under one name: `from trainyard.trainer.text import model as models`.
 """
 
+import warnings
+
 from transformers.utils import logging as transformers_logging
 
-from trainyard.trainer.text.model.adapters import NAME, after_step, before_step, virtual_tokens
-from trainyard.trainer.text.model.base import dress, load_model, parameter_groups, parameters, stored_dtype, trainable
+from trainyard.trainer.text.model.adapters import NAME, adapter_kind, after_step, before_step, virtual_tokens
+from trainyard.trainer.text.model.base import (
+    check_shapes,
+    dress,
+    load_model,
+    parameter_groups,
+    parameters,
+    stored_dtype,
+    trainable,
+)
 from trainyard.trainer.text.model.checks import check_machine
 from trainyard.trainer.text.model.peft_config import make_config
 from trainyard.trainer.text.model.precision import computed_in
@@ -17,9 +27,11 @@ from trainyard.trainer.text.model.tokenizer import check_vocabulary, load_config
 __all__ = [
     "NAME",
     "Source",
+    "adapter_kind",
     "after_step",
     "before_step",
     "check_machine",
+    "check_shapes",
     "check_vocabulary",
     "computed_in",
     "dress",
@@ -45,7 +57,8 @@ __all__ = [
 
 
 def quiet() -> None:
-    """transformers logs through our masked handler and draws no bars."""
+    """transformers logs through our masked handler and draws no bars; what peft asks it by an old name is not told."""
+    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
     transformers_logging.disable_default_handler()
     transformers_logging.enable_propagation()
     transformers_logging.disable_progress_bar()

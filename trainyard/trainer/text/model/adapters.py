@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from trainyard.trainer.failures import ConfigError, ModelError, first_line, from_source
 from trainyard.trainer.text.model.layers import below, check_targets, linear_layers
 from trainyard.trainer.text.model.peft_config import AT, is_converted, make_config
-from trainyard.trainer.text.model.source import ADAPTER, Source, check_files
+from trainyard.trainer.text.model.source import ADAPTER, ADAPTER_WEIGHTS, Source, check_files, shapes
 from trainyard.trainer.text.settings import Settings
 
 NAME = "default"
@@ -30,6 +30,11 @@ _IN_FRONT = frozenset({"PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "
 _NAMED = 3
 Warn = Callable[[str], None]
 log = logging.getLogger("trainyard.trainer")
+
+
+def adapter_kind(source: Source) -> str | None:
+    """The type of the adapter that is gone on with, in the library's words; None where there is none."""
+    return None if source.adapter is None else str(_saved_config(source).peft_type.value)
 
 
 def attach(model: Any, source: Source, settings: Settings, steps: int | None, warn: Warn) -> Any:
@@ -48,6 +53,8 @@ def attach(model: Any, source: Source, settings: Settings, steps: int | None, wa
     config.base_model_name_or_path, config.revision = source.name, source.revision
     if source.adapter is not None and not _is_blank(model):
         load(adapted, source.adapter, source.where, new=added)
+    elif source.adapter is not None and (told := shapes(source.adapter, ADAPTER_WEIGHTS)):
+        _check_fit(adapted, told, source.adapter, source.where, added)
     return adapted
 
 
@@ -55,17 +62,32 @@ def load(model: PeftModel, folder: Path, where: str, new: Sequence[str] = ()) ->
     """The weights of a saved adapter of the same kind into the one that is there; it may lack the modules `new`."""
     check_files(folder, where)
     present = get_peft_model_state_dict(model, save_embedding_layers=False)
-    fresh = {n: t for n, t in present.items() if any(n.rpartition(".")[0].endswith(module) for module in new)}
+    fresh = _fresh(present, new)
     try:
         weights = load_peft_weights(str(folder), device="cpu")
-        odd = [n for n, t in weights.items() if n not in present or _other_size(model, t, present[n])]
-        lacking = [n for n in present if n not in weights and n not in fresh]
-        if odd or lacking:
-            what = f"has {_some(odd)} that it can't take" if odd else f"lacks {_some(lacking)}"
-            raise ModelError(f"{where}: {folder} does not fit the base: it {what}")
+        _check_fit(model, {n: tuple(t.shape) for n, t in weights.items()}, folder, where, new)
         set_peft_model_state_dict(model, fresh | weights, NAME)
     except Exception as e:
         raise from_source(e, f"{where}: {folder}") from e
+
+
+def _check_fit(
+    model: PeftModel, saved: dict[str, tuple[int, ...]], folder: Path, where: str, new: Sequence[str]
+) -> None:
+    """Raises `ModelError` where the tensors of a saved adapter are not those of the one that is there."""
+    present = get_peft_model_state_dict(model, save_embedding_layers=False)
+    fresh = _fresh(present, new)
+    odd = [n for n, size in saved.items() if n not in present or _other_size(model, size, present[n])]
+    lacking = [n for n in present if n not in saved and n not in fresh]
+    if odd or lacking:
+        what = f"has {_some(odd)} that it can't take" if odd else f"lacks {_some(lacking)}"
+        first = odd[0] if odd else ""
+        sizes = f" ({list(saved[first])} there, {list(present[first].shape)} by the base)" if first in present else ""
+        raise ModelError(f"{where}: {folder} does not fit the base: it {what}{sizes}")
+
+
+def _fresh(present: dict[str, Any], new: Sequence[str]) -> dict[str, Any]:
+    return {n: t for n, t in present.items() if any(n.rpartition(".")[0].endswith(module) for module in new)}
 
 
 def virtual_tokens(model: Any) -> int:
@@ -130,9 +152,9 @@ def _check_targets(model: Any, config: PeftConfig, settings: Settings, warn: War
         config.fan_in_fan_out = any(isinstance(m, Conv1D) for m in model.modules())
 
 
-def _other_size(model: PeftModel, saved: torch.Tensor, present: torch.Tensor) -> bool:
+def _other_size(model: PeftModel, saved: tuple[int, ...], present: torch.Tensor) -> bool:
     """AdaLoRA stores the ranks that are left, and takes them back."""
-    return saved.shape != present.shape and _adalora(model) is None
+    return saved != tuple(present.shape) and _adalora(model) is None
 
 
 def _some(names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """The model ready to train: base, quantised or not, with its adapter or from nothing."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trainyard.trainer.text.model.peft_config import AT
 from trainyard.trainer.text.model.precision import computed_in
 from trainyard.trainer.text.model.quantised import prepare, quantisation
 from trainyard.trainer.text.model.scratch import random_model
-from trainyard.trainer.text.model.source import CONFIG, Source, check_files
+from trainyard.trainer.text.model.source import CONFIG, Source, check_files, shapes
 from trainyard.trainer.text.model.tokenizer import load_config
 from trainyard.trainer.text.settings import Settings
 
@@ -66,6 +67,29 @@ def dress(model: Any, source: Source, settings: Settings, *, steps: int | None =
     return model
 
 
+def check_shapes(model: Any, source: Source) -> None:
+    """Raises `ModelError` where tensors of the files are not as the configuration says; by the files' headers alone.
+
+    `model` may lie on meta. What the library renames or puts together when it loads is passed over.
+    """
+    if getattr(model.config, "quantization_config", None) is not None or not [*source.folder.glob("*.safetensors")]:
+        return
+    check_files(source.folder, source.where)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    front = f"{model.base_model_prefix}."
+    for name, there in sorted(shapes(source.folder).items()):
+        own = next((n for n in (name, front + name, name.removeprefix(front)) if n in wanted), None)
+        if own is not None and wanted[own] != there:
+            raise _other_shapes(source, source.folder, name, there, wanted[own])
+
+
+def _other_shapes(source: Source, folder: Path, name: str, there: Sequence[int], wanted: Sequence[int]) -> ModelError:
+    return ModelError(
+        f"{source.where}: its {CONFIG} does not fit its weights: {name} is {list(there)} in the files and would be "
+        f"{list(wanted)} by {folder / CONFIG}; give the {CONFIG} that the weights came with"
+    )
+
+
 def stored_dtype(config: Any) -> torch.dtype:
     """The precision of the base model's own files, in which a whole result is written again."""
     return config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
@@ -105,11 +129,7 @@ def _loaded(source: Source, settings: Settings, resumed: Path | None, device: to
     except Exception as e:
         raise from_source(e, f"{source.where}: {folder}") from e
     if told["mismatched_keys"]:
-        name, there, wanted = min(told["mismatched_keys"], key=lambda one: str(one[0]))
-        raise ModelError(
-            f"{source.where}: its {CONFIG} does not fit its weights: {name} is {list(there)} in the files and would be "
-            f"{list(wanted)} by {folder / CONFIG}; give the {CONFIG} that the weights came with"
-        )
+        raise _other_shapes(source, folder, *min(told["mismatched_keys"], key=lambda one: str(one[0])))
     if told["missing_keys"]:
         names = sorted(told["missing_keys"])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

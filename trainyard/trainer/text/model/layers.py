@@ -39,7 +39,7 @@ def train_only(model: Any, prefixes: Sequence[str]) -> None:
     """Freeze everything but what `prefixes` mean. Raises `ConfigError` for one that means nothing."""
     found = below(model, prefixes)
     if found.problems:
-        raise ConfigError("; ".join(found.problems))
+        raise ConfigError(*found.problems)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for name, parameter in _parameters(model):  # a tied weight is trained when one of its names is meant
@@ -62,7 +62,7 @@ def check_targets(model: Any, targets: Sequence[str], at: str) -> list[str]:
     short = list(dict.fromkeys(name.rpartition(".")[2] for name in linear))
     said = [f"{at}: {target!r} is no module of the model{_nearest(target, short, linear)}" for target in lost]
     if lost and len(lost) == len(targets):
-        raise ConfigError("; ".join(said))
+        raise ConfigError(*said)
     return said
 
 

@@ -120,7 +120,7 @@ def _flat(settings: Settings, kind: str, known: Mapping[str, Any], steps: int | 
 def _check(given: Mapping[str, Any], known: Mapping[str, Field[Any]], hints: Mapping[str, Any], kind: str) -> None:
     problems = list(_problems(given, known, hints, kind))
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError(*problems)
 
 
 def _problems(

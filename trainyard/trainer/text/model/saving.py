@@ -33,8 +33,11 @@ def save_model(model: Any, folder: Path, state: State | None = None) -> None:
     more: dict[str, Any] = {} if state is None else {"state_dict": dict(state)}
     if isinstance(model, PeftModel):
         more |= {"save_embedding_layers": False, "selected_adapters": [NAME]}
-    model.save_pretrained(folder, **more)
-    (folder / "README.md").unlink(missing_ok=True)
+        model.create_or_update_model_card = lambda _: None  # it takes longer than a small adapter's weights
+    try:
+        model.save_pretrained(folder, **more)
+    finally:
+        vars(model).pop("create_or_update_model_card", None)
 
 
 def save_for_resume(model: Any, folder: Path, state: State | None = None) -> None:

@@ -16,6 +16,7 @@ from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.sources.model import model_folder
 
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _NAME, _URL = "base_model.model_name", "base_model.weights_url"
 _POINTER = b"version https://git-lfs"
@@ -101,6 +102,16 @@ def check_files(folder: Path, where: str) -> None:
             raise ModelError(f"{where}: {path} {problem}")
 
 
+def shapes(folder: Path, pattern: str = "*.safetensors") -> dict[str, tuple[int, ...]]:
+    """The tensors of whole .safetensors files and their shapes, by their headers alone."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob(pattern)):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        found |= {name: tuple(part["shape"]) for name, part in header.items() if name != "__metadata__"}
+    return found
+
+
 def damage(path: Path) -> str | None:
     """What is wrong with a .safetensors file, as its header and its size tell; None when they agree."""
     size = path.stat().st_size
@@ -155,6 +166,7 @@ def _with_base(
         raise ModelError(f"{source.where}: its base {name!r} (from {ADAPTER}) can't be had: {e}") from e
     whole = evolve(named(base, folder), adapter=source.folder, asked=source.name)
     _check_model(whole, weights=True)
+    check_files(source.folder, source.where)
     return whole
 
 
@@ -165,6 +177,8 @@ def _check_model(source: Source, weights: bool) -> None:
     if (folder / CONFIG).exists():
         if weights and not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
             raise ModelError(f"{source.where}: {folder} holds no weights (*.safetensors); method: scratch needs none")
+        if weights:
+            check_files(folder, source.where)
         return
     if (folder / ADAPTER).exists():
         raise ModelError(f"{source.where}: it holds an adapter, not a model; method: adapter goes on training it")

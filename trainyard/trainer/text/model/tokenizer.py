@@ -1,11 +1,12 @@
 """The tokenizer and the configuration of a model, and what must hold between them and the data."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer
 
 from trainyard.trainer.failures import ConfigError, ModelError, from_source
 from trainyard.trainer.text.data.material import Row
@@ -41,6 +42,9 @@ def load_tokenizer(
                 "tokenizer_config.json belong there; copy them from where the model came from, or write them with "
                 "tokenizer.save_pretrained"
             ) from e
+        broken = _broken(folder or source.folder)
+        if broken is not None:
+            raise ModelError(f"{source.where}: {broken} is no JSON that can be read; fetch or copy it again") from e
         raise from_source(e, f"{source.where}: its tokenizer") from e
     if not tokenizer.is_fast:
         raise ModelError(f"{source.where}: it has no fast tokenizer (tokenizer.json), which training needs")
@@ -56,9 +60,25 @@ def load_tokenizer(
 def load_config(source: Source) -> Any:
     """What the model says of itself, without its weights."""
     try:
-        return AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=False)
     except Exception as e:
         raise from_source(e, source.where) from e
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"{source.where}: no language model can be made of its configuration: transformers trains no model_type "
+            f"{config.model_type!r} to go on with a text"
+        )
+    return config
+
+
+def _broken(folder: Path) -> Path | None:
+    """The first of the model's JSON files that is none."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            return path
+    return None
 
 
 def longest(config: Any, settings: Settings) -> int:

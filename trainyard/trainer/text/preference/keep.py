@@ -6,7 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
-from trainyard.trainer.failures import ConfigError
+from trainyard.trainer.failures import ConfigError, NanLoss
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
@@ -31,11 +31,19 @@ class TrlKeeper:
     world: World
 
     def save(self, trainer: Any, position: Position, kind: str) -> None:
-        """Write a checkpoint, tell it, answer who asked for one, and remove the oldest; once for a step."""
+        """Write a checkpoint, tell it, answer who asked for one, and remove the oldest; once for a step.
+
+        Raises `NanLoss` where the steps since the newest one spoilt the model: it must not be kept as good.
+        """
         control = self.run.control
         if position.step == 0:
             return
         if control.saved_step != position.step:
+            if not trainer.sound():
+                raise NanLoss(
+                    f"step {position.step} left weights with which nothing has a loss that is a number; the steps "
+                    "since the last checkpoint had spoilt the model and are not kept, a lower rate may hold"
+                )
             if self.world.first:
                 self._save(trainer, position, kind)
             self.world.barrier()
@@ -70,7 +78,7 @@ class TrlKeeper:
             "scheduler": {"kind": self.settings.lr_scheduler, "step": position.step},
             "progress": {"evaluated": position.evaluated, "metrics": position.metrics, "best": position.best},
             "settings": used.plain(),
-            "changes": list(self.run.spec.changes),
+            "changes": position.changes,
             **surroundings(self.run.spec.threads),
         }
 

@@ -1,6 +1,6 @@
 """Preference rows made into tokens: one prompt, the answer that is chosen and the one that is rejected."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Pairs:
 
 
 def tokenise_pairs(
-    rows: Sequence[Row], tokenizer: Any, longest: int, check: Callable[[], None], *, on_bad_row: str = "fail"
+    rows: Iterable[Row], tokenizer: Any, longest: int, check: Callable[[], None], *, on_bad_row: str = "fail"
 ) -> Pairs:
     """Tokens of all rows, prompt and answers apart, as those of a prompt given alone.
 

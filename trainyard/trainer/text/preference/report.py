@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from attrs import define
 from transformers import TrainerCallback
 
@@ -16,9 +17,11 @@ from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce
 from trainyard.trainer.text.board import Board
+from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.preference.keep import TrlKeeper
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position
+from trainyard.trainer.text.step import numbers
 
 #: TRL's names of what a preference objective measures, and ours.
 _MEASURED = {"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"}
@@ -34,9 +37,7 @@ class Telling(TrainerCallback):
     world: World
     position: Position
     board: Board
-    total: int
-    #: Steps of an epoch.
-    in_epoch: int
+    pace: Pace
     held_out: bool
     #: What the checkpoint is that the trainer is about to write.
     kind: str = "step"
@@ -45,8 +46,14 @@ class Telling(TrainerCallback):
     _first: int = 0
     _tokens: float = 0.0
 
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """The clock starts."""
+    @property
+    def total(self) -> int:
+        """Steps of the whole run; TRL's trainer takes no other number once it has begun."""
+        return self.pace.total
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **parts: Any) -> None:
+        """The clock starts; a checkpoint's rate gives way to what the document and its changes say."""
+        self._hold(state, **parts)
         self._began = self._since = time.perf_counter()
         self._first, self._tokens = state.global_step, 0.0
 
@@ -62,16 +69,26 @@ class Telling(TrainerCallback):
         """An evaluation is given up too."""
         self.run.control.check_together(self.world)
 
-    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, _control: Any, *, model: Any, **_: Any) -> None:
+        """Raises `NanLoss` before a gradient that is no number is applied; with fp16 the loss scale skips the step."""
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if not args.fp16 and self.world.any(not numbers(gradients))[0]:
+            raise NanLoss(
+                f"step {state.global_step + 1} came to a gradient that is no number (learning rate "
+                f"{self.pace.rate(state.global_step):.3g}) and was not taken; what was learned before is kept, a lower "
+                "rate may hold"
+            )
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **parts: Any) -> None:
         """A step was done: what comes next."""
         step = self.position.step = self.run.report.step = state.global_step
-        self.position.epoch, self.position.index = divmod(step, self.in_epoch)
+        self.position.epoch, self.position.index = divmod(step, self.pace.in_epoch)
         stop, save = self.run.control.agree(self.world)
-        for asked in self.run.control.changes(self.world):
-            only_deadline = set(asked.values) == {"deadline_minutes"}
-            why = None if only_deadline else f"objective {self.settings.objective!r} takes no changes while it goes on"
-            self.run.control.answer(asked.id, only_deadline, why, step)
-        last, every = step >= self.total, self.settings.save_steps
+        before = self.pace.learning_rate, self.pace.logging_steps
+        self.pace.keep_up(self.run.control, self.world, self.position)
+        if before != (self.pace.learning_rate, self.pace.logging_steps):
+            self._hold(state, **parts)
+        last, every = step >= self.total, self.pace.save_steps
         control.should_log = control.should_log or last
         control.should_evaluate = self.held_out and not stop and (last or self._evaluation_due(step))
         control.should_save = stop or last or save or bool(every and step % every == 0)
@@ -110,10 +127,18 @@ class Telling(TrainerCallback):
         if patience is not None and self.position.no_better >= patience:
             control.should_save = control.should_training_stop = True
 
+    def _hold(self, state: Any, *, optimizer: Any, lr_scheduler: Any, **_: Any) -> None:
+        """What the pace says from the next step on; later steps ask the scheduler, which asks the pace."""
+        rate = self.pace.rate(state.global_step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        getattr(lr_scheduler, "scheduler", lr_scheduler)._last_lr = [rate] * len(optimizer.param_groups)
+        state.logging_steps = self.pace.logging_steps
+
     def _evaluation_due(self, step: int) -> bool:
-        if self.settings.eval_steps is None:
+        if self.pace.eval_steps is None:
             return self.settings.early_stopping_patience is not None and self.position.index == 0
-        return step % self.settings.eval_steps == 0
+        return step % self.pace.eval_steps == 0
 
     def _draw(self, step: int, numbers: Mapping[str, float]) -> None:
         if self.world.first:
@@ -127,6 +152,8 @@ class Supervised:
     keeper: TrlKeeper
     #: Rows that are evaluated at once.
     rows: AtOnce
+    #: The first row of the newest batch that had a loss.
+    _learned: dict[str, Any] | None = None
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """The rows are tokens already."""
@@ -151,17 +178,35 @@ class Supervised:
             self.args.per_device_eval_batch_size = rows  # type: ignore[attr-defined]
             return evaluate(*arguments, **named)
 
-        if self.told.world.size > 1:  # the others would not know of it
-            return evaluate(*arguments, **named)
+        if self.told.world.size > 1:
+            return self.rows.together(self.rows.rows, attempt, self.told.position.step)
         return self.rows.attempt(self.rows.rows, attempt, lambda: None)
 
-    def training_step(self, *arguments: Any, **named: Any) -> Any:
+    def training_step(self, model: Any, inputs: dict[str, Any], *more: Any) -> Any:
         """Raises `NanLoss` before the optimizer makes a step of it."""
-        loss = super().training_step(*arguments, **named)  # type: ignore[misc]
+        loss = super().training_step(model, inputs, *more)  # type: ignore[misc]
         if self.told.world.any(not math.isfinite(loss.item()))[0]:
-            step, rate = self.told.position.step + 1, self.told.settings.learning_rate
+            step, rate = self.told.position.step + 1, self.told.pace.rate(self.told.position.step)
             raise NanLoss(
                 f"step {step} came to a loss of {loss.item()} (learning rate {rate:.3g}) and was not taken; what was "
                 "learned before is kept, a lower rate may hold"
             )
+        self._learned = {name: inputs[name][:1] for name in ("input_ids", "attention_mask")}
         return loss
+
+    def sound(self) -> bool:
+        """Whether the trained parameters are numbers, and give the newest row that was learned from logits that are."""
+        model: Any = self.model  # type: ignore[attr-defined]
+        trained = [p for p in model.parameters() if p.requires_grad]
+        if self.told.world.any(not numbers(trained))[0]:
+            return False
+        if self._learned is None:
+            return True
+        model.eval()
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():  # type: ignore[attr-defined]
+                given = self._prepare_inputs(self._learned)  # type: ignore[attr-defined]
+                logits = model(**given, use_cache=False).logits
+        finally:
+            model.train()
+        return not self.told.world.any(not bool(logits.isfinite().all()))[0]

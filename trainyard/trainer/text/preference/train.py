@@ -1,8 +1,8 @@
 """Preference objectives, by TRL's trainers: data, model, plan, trainer, steps, result.
 
 To add an objective: a class of TRL's with `Supervised` before it and its configuration in `TRAINERS`
-(`trl_trainers.py`), and a line in `_OBJECTIVES` of `engine.py`. Its rows come from `text/data/` (kind `preference`),
-already looked at; what it measures is told under the names in `trl_report.py`. All the rest, checkpoints, events,
+(`trainers.py`), and a line in `_OBJECTIVES` of `engine.py`. Its rows come from `text/data/` (kind `preference`),
+already looked at; what it measures is told under the names in `report.py`. All the rest, checkpoints, events,
 stops, the result, is the same for all. An objective whose rows have another shape gets that shape in
 `text/data/shapes.py` first.
 
@@ -17,19 +17,19 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from trainyard.trainer import schedule
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.failures import ConfigError, NanLoss, Stopped
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
-from trainyard.trainer.text.at_once import AtOnce
+from trainyard.trainer.text.at_once import AtOnce, both
 from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.keep import with_kept_micro
 from trainyard.trainer.text.memory.estimate import peak
+from trainyard.trainer.text.pace import begun
 from trainyard.trainer.text.preference.keep import TrlKeeper, check_kind
 from trainyard.trainer.text.preference.pairs import Pairs, tokenise_pairs
 from trainyard.trainer.text.preference.report import Telling
@@ -38,9 +38,11 @@ from trainyard.trainer.text.preflight import plan as preflight
 from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.state import Position
-from trainyard.trainer.text.tell import tell_held_out
+from trainyard.trainer.text.tell import tell_held_out, tell_template
 from trainyard.trainer.text.tokens.batches import split
-from trainyard.trainer.text.tokens.tokenise import give_template
+
+#: What TRL's trainers take no other value for once they have begun.
+_FIXED = ("max_steps", "num_epochs")
 
 
 def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints, newest: Checkpoint | None) -> Result:
@@ -63,48 +65,46 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         tokenizer = models.load_tokenizer(source, settings, corpus.rows, newest.path if newest else None)
         config = models.load_config(source)
     longest = models.longest(config, settings)
-    if any(isinstance(row.value[0], list) for row in corpus.rows) and give_template(tokenizer):
-        run.report.log(
-            "the model has no chat template; messages are written as ChatML, and the result keeps that template"
-        )
-    data = tokenise_pairs(corpus.rows, tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row)
+    if any(isinstance(row.value[0], list) for row in corpus.rows):
+        tell_template(run.report, tokenizer)
+    data = tokenise_pairs(corpus.spend_rows(), tokenizer, longest, run.control.check, on_bad_row=settings.on_bad_row)
     training, held_out = split(data.examples, settings.eval_ratio, settings.seed)
     _tell_data(run, data, len(training), len(held_out), longest)
     tell_held_out(run.report, len(training), len(held_out), settings.eval_ratio)
 
     in_epoch = math.ceil(len(training) / settings.batch_size)
-    total = schedule.total_steps(in_epoch, settings.num_epochs, settings.max_steps)
+    position = Position() if newest is None else Position.of(newest.record)
+    pace = begun(run, settings, position, in_epoch, fixed=_FIXED)
 
     # ---- model: as it is before the first step, which is the reference; a checkpoint's weights come later -----------
     with run.control.interruptible():
         warn = partial(run.report.log, level="warning")
         model = models.load_model(
-            source, settings, None, device=world.device, tokenizer=tokenizer, steps=total, warn=warn
+            source, settings, None, device=world.device, tokenizer=tokenizer, steps=pace.total, warn=warn
         )
     _check_model(source, model, data, settings)
     model.train()
     run.report.log("dropout is off, and a resumed run is close to an undisturbed one, not equal: both are TRL's way")
 
     # ---- plan: how many rows at once -----------------------------------------------------------------------------
-    position = Position() if newest is None else Position.of(newest.record)
     used = settings if newest is None else with_kept_micro(newest.record, settings, position)
     memory = float(part(run.spec.request, "resources").get("memory_gb", 0)) or None
     plan = preflight.planned(model, used, data.lengths, longest, world.device, memory)
     position.micro = plan.settings.micro_batch_size or settings.share
-    preflight.tell(run.report, plan, model, data.lengths, data.truncated, total)
+    preflight.tell(run.report, plan, model, data.lengths, data.truncated, pace.total)
 
     # ---- trainer -------------------------------------------------------------------------------------------------
     board = Board(run.spec.output, str(run.claim.pair), position.step)
-    told = Telling(run, settings, world, position, board, total, in_epoch, bool(held_out))
+    told = Telling(run, settings, world, position, board, pace, bool(held_out))
     with run.control.interruptible():
         trainer = make_trainer(run, settings.cut(position.micro), model, tokenizer, told, (training, held_out))
     trainer.told, trainer.keeper = told, TrlKeeper(run, settings, corpus, checkpoints, world)
-    trainer.rows = AtOnce("rows evaluated at once", position.micro, run.report, position.halved)
+    micro, trainer.rows = both(run, position)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
     if newest is not None:
         run.report.log(f"goes on from step {newest.step}: {newest.path}")
-    _steps(run, settings, trainer, checkpoints, newest)
+    _steps(run, settings, trainer, micro, checkpoints, newest)
 
     # ---- result --------------------------------------------------------------------------------------------------
     run.report.phase("uploading")
@@ -124,13 +124,14 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     return Result(position.step, final)
 
 
-def _steps(run: Run, settings: Settings, trainer: Any, checkpoints: Checkpoints, newest: Checkpoint | None) -> None:
+def _steps(
+    run: Run, settings: Settings, trainer: Any, micro: AtOnce, checkpoints: Checkpoints, newest: Checkpoint | None
+) -> None:
     """All steps from `newest` on. Memory that runs out halves the micro batch once and goes on from where it was."""
     position = trainer.told.position
     if newest is not None and newest.step >= trainer.told.total:
         trainer._load_from_checkpoint(str(newest.path))
         return
-    micro = AtOnce("micro_batch_size", position.micro, run.report, position.halved)
 
     def attempt(rows: int) -> None:
         position.micro = rows
@@ -141,8 +142,8 @@ def _steps(run: Run, settings: Settings, trainer: Any, checkpoints: Checkpoints,
 
     first = position.micro
     try:
-        if trainer.told.world.size > 1:  # the others would not know of it
-            attempt(first)
+        if trainer.told.world.size > 1:
+            micro.together(first, attempt, position.step)
         else:
             micro.attempt(first, attempt, lambda: trainer.keeper.save(trainer, position, "step"))
     except Stopped:

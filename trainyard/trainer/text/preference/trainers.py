@@ -8,11 +8,11 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
-from trainyard.trainer import schedule
 from trainyard.trainer.failures import ConfigError, first_line
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.optimizers import make_optimizer
+from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.preference.pairs import Pair
 from trainyard.trainer.text.preference.report import Supervised, Telling
 from trainyard.trainer.text.settings import Settings
@@ -49,7 +49,7 @@ def make_trainer(
             eval_dataset=held_out,
             processing_class=tokenizer,
             callbacks=[told],
-            optimizers=_optimizer(model, settings, told.total),
+            optimizers=_optimizer(model, settings, told.pace),
         )
     except (ValueError, KeyError, AttributeError) as e:
         if not settings.adapts:
@@ -111,13 +111,20 @@ def _arguments(run: Run, settings: Settings, total: int, half: torch.dtype | Non
     }
 
 
-def _optimizer(model: Any, settings: Settings, total: int) -> tuple[Any, Any]:
-    """The text loop's optimizer and schedule."""
+class Paced(torch.optim.lr_scheduler.LRScheduler):
+    """The rates of the text loop, asked for at each step: they may be changed, and on resume be others than before."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, pace: Pace) -> None:
+        self._pace = pace
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        return [self._pace.rate(self.last_epoch) for _ in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last_epoch": self.last_epoch}
+
+
+def _optimizer(model: Any, settings: Settings, pace: Pace) -> tuple[Any, Any]:
     optimizer = make_optimizer(settings, models.parameter_groups(model, settings.weight_decay), model)
-    warmup = schedule.warmup_steps(total, settings.warmup_steps, settings.warmup_ratio)
-
-    def share(step: int) -> float:
-        rate = schedule.learning_rate(settings.lr_scheduler, settings.learning_rate, step, total, warmup)
-        return rate / settings.learning_rate
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    return optimizer, Paced(optimizer, pace)

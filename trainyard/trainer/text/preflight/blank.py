@@ -16,7 +16,8 @@ def blank(
 ) -> Any:
     """The model as `load_model` would make it for `device`, of a quantised base the whole one.
 
-    Raises what making it trainable would raise: targets and layers that mean nothing.
+    Raises what loading it and making it trainable would raise: weights of other shapes than the configuration says,
+    an adapter that does not fit, targets and layers that mean nothing.
     """
     half = models.computed_in(settings, device)
     try:
@@ -26,4 +27,6 @@ def blank(
             )
     except Exception as e:
         raise from_source(e, source.where) from e
+    if settings.method != "scratch":
+        models.check_shapes(made, source)
     return models.dress(made, source, settings, warn=warn)

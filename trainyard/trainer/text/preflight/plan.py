@@ -14,11 +14,13 @@ from trainyard.trainer.text import model as models
 from trainyard.trainer.text.data.material import Corpus, counted
 from trainyard.trainer.text.memory.estimate import DeviceKind, Estimate, Needs, fit, too_large
 from trainyard.trainer.text.memory.room import available
+from trainyard.trainer.text.pace import warmup_problem
 from trainyard.trainer.text.preflight.sample import Sample
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.strategy import choose_strategy
 from trainyard.trainer.text.tokens.packing import pack
 
+_LENGTH = "tuning_parameters.max_sequence_length"
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 #: What peft wraps around a module's own name.
 _WRAPPING = re.compile(r"\.(lora_\w+|default|base_layer|modules_to_save|original_module)\b(?=\.|$)")
@@ -142,12 +144,13 @@ def examine(
     if choose_strategy(settings, fits=found.warning is None) == "fsdp" != settings.strategy:
         shares = evolve(settings, strategy="fsdp")
         found = plan(model, shares, width, device_kind=device_kind, there=there, learned=learned)
+    total = steps(sample, settings)
     return Preflight(
         data=sample.data(tokenizer),
         model=about(model),
         memory=found.plain(),
-        steps=steps(sample, settings),
-        warnings=tuple(_warnings(corpus, sample, found)),
+        steps=total,
+        warnings=tuple(_warnings(corpus, sample, found, settings, total)),
     )
 
 
@@ -179,25 +182,39 @@ def _module(parameter: str) -> str:
     return _NUMBER.sub("*", _WRAPPING.sub("", name))
 
 
-def _warnings(corpus: Corpus, sample: Sample, found: Plan) -> list[str]:
+def _warnings(corpus: Corpus, sample: Sample, found: Plan, settings: Settings, total: int) -> list[str]:
+    """Each begins with the path of the field that it is about."""
     said = []
     for tally, what in (
         (corpus.skipped, "bad and skipped"),
         (corpus.without_target, "without a target to learn"),
     ):
         if tally:
-            said.append(f"{counted(len(tally), 'row is', 'rows are')} {what}: {tally.words()}")
+            said.append(f"datasets: {counted(len(tally), 'row is', 'rows are')} {what}: {tally.words()}")
     cut = [one for one in sample.fair if one.tokens > sample.longest]
     if cut:
         share = len(cut) / len(sample.fair)
         said.append(
-            f"{share:.1%} of the rows are longer than {sample.longest} tokens and are cut, as {cut[0].row.place}"
+            f"{_LENGTH}: {share:.1%} of the rows are longer than {sample.longest} tokens and are cut, as "
+            f"{cut[0].row.place}"
         )
     lost = len(sample.fair) - len(sample.trained)
     if lost:
         share = lost / len(sample.fair)
-        said.append(f"{share:.1%} of the rows have no target within {sample.longest} tokens and are left out")
-    return [*said, found.warning] if found.warning else said
+        said.append(
+            f"{_LENGTH}: {share:.1%} of the rows have no target within {sample.longest} tokens and are left out"
+        )
+    if settings.eval_ratio > 0 and sample.rows < 2:
+        said.append(
+            f"tuning_parameters.eval_ratio: {settings.eval_ratio:g} of {counted(sample.rows)} is none; nothing is held "
+            "out or evaluated, which takes at least 2 rows"
+        )
+    if (problem := warmup_problem(settings, total)) is not None:
+        said.append(problem)
+    if found.warning:
+        asked = "tuning_parameters.micro_batch_size" if settings.micro_batch_size else "resources.memory_gb"
+        said.append(f"{asked}: {found.warning}")
+    return said
 
 
 def _kind(device: torch.device) -> DeviceKind:

@@ -6,14 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from trainyard.trainer.failures import ConfigError
+from trainyard.trainer.failures import ConfigError, placed
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text.data import Corpus, look
 from trainyard.trainer.text.materials import materials
 from trainyard.trainer.text.quantiser import leave_out
-from trainyard.trainer.text.settings import Settings, part, read_settings
-from trainyard.trainer.text.strategy import check_strategy
+from trainyard.trainer.text.settings import Settings, part
+from trainyard.trainer.text.strategy import checked_settings, of_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -48,8 +48,7 @@ def survey(asked: Question, folder: Path, check: Callable[[], None] = lambda: No
     """What the job would do, as JSON; `folder` is thrown away after it. Raises what would end the job."""
     if asked.spec.get("engine", "text") != "text":
         raise ConfigError(f"extra_parameters.engine: {asked.spec['engine']!r} can't be examined in depth; text can")
-    settings = read_settings(asked.request, asked.processes)
-    check_strategy(settings)
+    settings = checked_settings(asked.request, asked.processes)
     corpus = look(
         materials(asked.request, asked.secrets, cache=asked.cache, check=check, say=log.info, limits=asked.limits),
         on_bad_row=settings.on_bad_row,
@@ -79,27 +78,29 @@ def _examined(
     seen = torch.cuda.is_available()
     device = torch.device("cuda" if asked.gpus and seen else "cpu")
     if asked.gpus and not seen:
-        notes.append("no GPU is seen from here: whether the job fits on one is not said")
+        notes.append("resources.gpus: no GPU is seen from here: whether the job fits on one is not said")
     else:
         models.check_machine(settings, device)
     source = _found(asked, folder, check)
+    settings = of_adapter(settings, models.adapter_kind(source))
     tokenizer = models.load_tokenizer(source, settings, islice(corpus.rows, _TOKENIZER_ROWS))
     config = models.load_config(source)
     if "messages" in corpus.kinds and give_template(tokenizer):
-        notes.append("the model has no chat template; messages are written as ChatML, and the result keeps it")
+        notes.append(
+            "base_model.model_name: it has no chat template; messages are written as ChatML, and the result keeps that"
+        )
     sample = count(corpus, settings, tokenizer, models.longest(config, settings), check)
     model = blank(source, config, settings, device, notes.append)
     models.check_vocabulary(source, model, sample.examples)
     there = _there(asked, device)
     kind: Literal["cpu", "cuda"] = "cuda" if asked.gpus else "cpu"
     found = examine(corpus, sample, tokenizer, model, settings, device_kind=kind, there=there).plain()
-    return found | {"warnings": notes + found["warnings"]}
+    return found | {"warnings": [placed(said) for said in (*notes, *found["warnings"])]}
 
 
 def _found(asked: Question, folder: Path, check: Callable[[], None]) -> "Source":
     """The model: one on this machine whole, of another place without its weights where that can be."""
     from trainyard.trainer.text import model as models
-    from trainyard.trainer.text.model.source import check_files
 
     request, here = dict(asked.request), not models.remote(asked.request)
     custom, base = part(request, "customization"), part(request, "base_model")
@@ -108,12 +109,9 @@ def _found(asked: Question, folder: Path, check: Callable[[], None]) -> "Source"
         url = asked.secrets.get("base_model.weights_url") or base.get("weights_url") or ""
         if str(url).endswith(".safetensors"):
             request["base_model"] = {**base, "weights_url": None}
-    source = models.find(
+    return models.find(
         request, asked.secrets, into=folder, cache=asked.cache, check=check, say=log.info, limits=asked.limits
     )
-    if here and custom.get("method") != "scratch":
-        check_files(source.folder, source.where)
-    return source
 
 
 def _there(asked: Question, device: "torch.device") -> int | None:

@@ -29,7 +29,7 @@ class Tokenised:
 
 
 def tokenise(
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     tokenizer: Any,
     longest: int,
     check: Callable[[], None],
