@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
+ROUNDS ?= 10
+ACTS ?= 4
 
-.PHONY: install demo test unit lint types format bench clean
+.PHONY: install demo test unit lint types format bench chaos clean
 
 install: $(STAMP)
 
@@ -35,6 +37,9 @@ format: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+chaos: install
+	$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --acts $(ACTS) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

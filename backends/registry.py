@@ -113,6 +113,18 @@ class Registry:
                 self._entries[name].backend = None
                 self._entries[name].broken = f"failed to start: {type(e).__name__}: {e}"
 
+    async def started(self, name: str) -> None:
+        """Start a backend once more whose start has failed; raises as that does, and what it raises is its reason."""
+        entry = self._entries[name]
+        if entry.unavailable is None or entry.backend is None:
+            return
+        try:
+            await entry.backend.start()
+        except BackendUnavailable as e:
+            entry.unavailable = e.message
+            raise
+        entry.unavailable = None
+
     async def close(self) -> None:
         """Close every backend; one that fails or hangs keeps none of the others open."""
         for name, entry in self._entries.items():

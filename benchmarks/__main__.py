@@ -5,7 +5,7 @@ Apart from that: the large database, `python -m benchmarks.scale`; a GPU, `pytho
 
 import argparse
 
-from benchmarks import latency, post, sse, training, training_report, training_start
+from benchmarks import checkpoints, latency, post, sse, training, training_report, training_start
 
 PARTS = ("service", "training")
 
@@ -20,6 +20,7 @@ def main(parts: list[str]) -> None:
         training.main(rounds=3)
         training_start.main()
         training_report.main()
+        checkpoints.main(rounds=3)
 
 
 if __name__ == "__main__":

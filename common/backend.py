@@ -216,7 +216,10 @@ class BaseTrainerBackend(ABC):
         self.context = context
 
     async def start(self) -> None:
-        """Called once before anything else; raises `BackendUnavailable` where the backend can't work now."""
+        """Called before anything else; raises `BackendUnavailable` where the backend can't work now.
+
+        Then it is called again before jobs are handed over, until it returns.
+        """
         return
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ class _Lane:
     retry_at: float = 0.0
     retry_after: float = _FIRST_RETRY
     refuses: bool = False
-    """The last submission found the backend away, whatever its capacity says."""
+    """The last submission failed, whatever the backend's capacity says."""
 
 
 class Dispatch:
@@ -125,6 +125,7 @@ class Dispatch:
         try:
             backend = self._registry.get(name)
             async with asyncio.timeout(_ASK_SECONDS):
+                await self._registry.started(name)
                 capacity = await backend.capacity()
         except (InvalidRequest, BackendUnavailable, TimeoutError) as e:
             await self._down(lane, known, str(e) or "the backend does not answer")
@@ -178,8 +179,10 @@ class Dispatch:
             known.refuses = refusal is not None
             if refusal is not None:
                 await self._down(record.lane, known, refusal)
-        except Exception as e:  # even the failure can't be told, with a full disk for one: nobody else is held up by it
+        except Exception as e:  # even the failure can't be told, with a full disk for one
             log.warning("submission failed and is tried again", error=f"{type(e).__name__}: {e}")
+            known.refuses = True
+            self._wait(known)
         finally:
             known.submissions -= 1
             known.in_flight.subtract(spec.needs)
@@ -218,14 +221,19 @@ class Dispatch:
         """The backend can't take jobs: wait longer each time; after the set time its jobs fail."""
         now = self._clock.monotonic()
         known.down_since = now if known.down_since is None else known.down_since
-        if now >= known.retry_at:  # submissions that fail together are one failure
-            known.retry_at = now + known.retry_after
-            known.retry_after = min(known.retry_after * 2, _LAST_RETRY)
+        self._wait(known)
         if self._reasons.get(lane) != reason:
             log.warning("jobs wait for their backend", lane=lane, reason=reason)
         self._reasons[lane] = reason
         if now - known.down_since >= self._settings.backend_down_seconds:
             await self._fail_all(lane, reason)
+
+    def _wait(self, known: _Lane) -> None:
+        """Let some time pass before the next try, longer each time; what fails together is one failure."""
+        now = self._clock.monotonic()
+        if now >= known.retry_at:
+            known.retry_at = now + known.retry_after
+            known.retry_after = min(known.retry_after * 2, _LAST_RETRY)
 
     async def _fail_all(self, lane: str, reason: str) -> None:
         """Fail what waits, but for what is being handed over after all at this moment."""

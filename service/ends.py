@@ -99,5 +99,5 @@ def close_attempt(folder: JobFolder, attempt: int) -> None:
         folder.raise_fence(Pair(attempt + 1))
         for n in range(attempt, 0, -1):  # a run that was begun again has the secrets of the attempt that was submitted
             folder.secrets(n).unlink(missing_ok=True)
-        for pair in folder.restarts(attempt):
-            (folder.attempt(pair) / "job_token").unlink(missing_ok=True)
+            for pair in folder.restarts(n):
+                (folder.attempt(pair) / "job_token").unlink(missing_ok=True)

@@ -27,8 +27,8 @@ class LiveJob:
     """Whether a wish may have been missed: it is passed on before anything is read."""
     exhausted: Reason | None = None
     """Why the run was begun again once more than `max_retries` allows: as that its end is told."""
-    ending: bool = False
-    """Whether somebody is asking the backend to end the run."""
+    ending: Handle | None = None
+    """The run that somebody is asking the backend to end."""
     task: "asyncio.Task[None] | None" = None
     changing: asyncio.Lock = field(factory=asyncio.Lock)
     """Changes reach the run in the order in which they were stored."""

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from backends.registry import Registry
-from common.backend import Change, Command
+from common.backend import Change, Command, Handle
 from common.errors import BackendUnavailable, Conflict, TrainyardError, Unavailable
 from service.answers import tell_held
 from service.live import LiveJob, LiveJobs
@@ -86,7 +86,10 @@ class Orders:
         while self._live.still(live):
             try:
                 if command.id not in live.passed_on:
+                    handle = live.handle
                     await self.send(live.job.uid, command)
+                    if live.handle is not handle:  # begun again meanwhile: it went to the run before
+                        continue
                     live.passed_on.add(command.id)
                 if tell == {"deadline_minutes"}:
                     await tell_held(self._store, live.job.uid, live.handle.attempt, command.id)
@@ -100,27 +103,27 @@ class Orders:
 
     def end(self, uid: str) -> None:
         """Pass a stored wish to cancel or pause on to the run; its backend is asked until it takes it."""
-        if (live := self._live.get(uid)) is not None and not live.ending:
-            live.ending = True
-            self.spawn(self._end(live))
+        if (live := self._live.get(uid)) is not None and live.ending is not live.handle:
+            live.ending = live.handle
+            self.spawn(self._end(live, live.handle))
 
-    async def _end(self, live: LiveJob) -> None:
+    async def _end(self, live: LiveJob, handle: Handle) -> None:
         wait = _FIRST_RETRY
         try:
-            while not await self._taken(live):
+            while not await self._taken(live, handle):
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LAST_RETRY)
         finally:
-            live.ending = False
+            live.ending = None if live.ending is handle else live.ending
 
-    async def _taken(self, live: LiveJob) -> bool:
+    async def _taken(self, live: LiveJob, handle: Handle) -> bool:
         """Whether the backend took the wish, or nothing is left to end; a later run of the job is another's matter."""
-        if not self._live.still(live):
+        if not self._live.still(live) or live.handle is not handle:
             return True
         try:
             backend = self._registry.get(live.job.backend)
             async with asyncio.timeout(_ASK_SECONDS):
-                await backend.cancel(live.handle, self._grace)
+                await backend.cancel(handle, self._grace)
         except (BackendUnavailable, TimeoutError) as e:
             log.warning("cancel waits for the backend", job_id=live.job.job_id, error=str(e))
             return False

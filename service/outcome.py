@@ -19,7 +19,7 @@ def outcome(ended: RunEnded, wanted: Wish, engine: str, saved: int | None = None
     is paused as well: at its newest checkpoint, or at none.
     """
     own = engine == "command"
-    if ended.code == Exit.DONE and ended.reason is None:
+    if ended.code == Exit.DONE and ended.reason is None and ended.signal is None:
         return JobSucceeded(step=ended.step, final_uri=ended.final_uri)
     if wanted is Wish.CANCEL:
         return JobCancelled(step=ended.step)

@@ -23,8 +23,7 @@ async def recover(store: Store, watch: Watch, handover: HandOver, dispatch: Disp
         for record in page:
             if record.handle is not None:
                 adopted += await _adopt(record, store, watch)
-                if record.wanted is not Wish.RUN:
-                    watch.end_soon(record.job.uid)
+                watch.ask_first(record.job.uid)
             elif record.wanted is not Wish.RUN and record.job.phase is not Phase.PAUSED:
                 to_withdraw.add(record.job.uid)
     handover.begin(await store.last_accepted())

@@ -1,29 +1,73 @@
 """A run that its backend itself began again: the job's next attempt, of the same submission."""
 
+import asyncio
+import json
+from typing import Any
+
 import structlog
 
 from common.backend import RunRestarted
+from common.errors import Conflict, StaleEvent
 from common.event import JobRetrying, JobSubmitted
-from common.job import Wish
+from common.folder import JobFolder, write_whole
+from common.job import Reason
 from service.checkpoints import newest_step
+from service.folders import Folders
 from service.live import LiveJob
-from service.orders import Orders
-from service.store.base import Changes, Store
+from service.revisions import deadline_of, entries, for_run
+from service.specs import read_spec
+from service.store.base import Changes, JobRecord, Store
 
 log = structlog.get_logger(__name__)
 
 
-async def begun_again(store: Store, orders: Orders, live: LiveJob, restarted: RunRestarted) -> None:
-    """Tell it, and follow the next attempt. It counts as a retry; past `max_retries` the run is asked to end."""
-    uid, handle = live.job.uid, restarted.handle
-    done, step = await store.retries(uid), await newest_step(store, uid)
-    retrying = JobRetrying(reason=restarted.reason, resumed_from=step)
-    changes = Changes(handle=handle)
-    live.job = await store.append(uid, [retrying], attempt=live.handle.attempt, changes=changes, urgent=True)
-    live.handle = handle
-    submitted = JobSubmitted(backend=live.job.backend, backend_job_id=handle.backend_job_id)
-    live.job = await store.append(uid, [submitted], attempt=handle.attempt, urgent=True)
-    log.info("the backend began the run again", reason=restarted.reason, attempt=handle.attempt)
-    live.exhausted = restarted.reason if done >= live.max_retries else None
-    if live.exhausted is not None or (await store.job_by_uid(uid)).wanted is not Wish.RUN:
-        orders.end(uid)
+async def begun_again(store: Store, folders: Folders, live: LiveJob, restarted: RunRestarted) -> None:
+    """Tell it, and let the next attempt be followed; what was changed since the submission holds for it, too.
+
+    It counts as a retry: see `exhausted`.
+    """
+    while not await _told(store, folders, live, restarted):  # a wish or a change came meanwhile
+        pass
+    live.handle = restarted.handle
+    live.passed_on.clear()
+    log.info("the backend began the run again", reason=restarted.reason, attempt=live.handle.attempt)
+
+
+async def exhausted(store: Store, live: LiveJob) -> Reason | None:
+    """Why the run was begun again once more than `max_retries` allows: as that its end is told."""
+    reasons = await store.retries(live.job.uid)
+    return reasons[0] if len(reasons) > live.max_retries else None
+
+
+async def _told(store: Store, folders: Folders, live: LiveJob, restarted: RunRestarted) -> bool:
+    record = await store.job_by_uid(live.job.uid)
+    job, handle = record.job, restarted.handle
+    if job.attempt != live.handle.attempt:
+        raise StaleEvent(f"attempt {live.handle.attempt} was begun again, and the job is at {job.attempt}")
+    if live.folder:
+        await asyncio.to_thread(_renew_spec, folders.with_backend(job.backend, job.job_id), record)
+    bodies = [
+        JobRetrying(reason=restarted.reason, resumed_from=await newest_step(store, job.uid)),
+        JobSubmitted(backend=job.backend, backend_job_id=handle.backend_job_id),
+    ]
+    try:
+        live.job = await store.append(
+            job.uid, bodies, changes=Changes(handle=handle), if_version=record.version, urgent=True
+        )
+    except Conflict:
+        return False
+    return True
+
+
+def _renew_spec(folder: JobFolder, record: JobRecord) -> None:
+    """The backend's own submission stands, and so does its `spec.json`: but for what was changed while it ran."""
+    changes, spec = entries(record.changes), read_spec(record.spec)
+    values: dict[str, Any] = {
+        "changes": for_run(changes),
+        "deadline_minutes": deadline_of(changes, spec.deadline_minutes),
+    }
+    if not folder.spec.exists():
+        return
+    known = json.loads(folder.spec.read_bytes())
+    if known != known | values:
+        write_whole(folder.spec, json.dumps(known | values, indent=1).encode())

@@ -23,7 +23,7 @@ async def once_more(
     """What is told and stored in place of `end`; None when the end stands. `first_seconds`: before the first retry."""
     if not isinstance(end, JobFailed) or end.reason not in RETRIED or record.wanted is not Wish.RUN:
         return None
-    done = await store.retries(record.job.uid)
+    done = len(await store.retries(record.job.uid))
     if done >= max_retries:
         return None
     step = await newest_step(store, record.job.uid)

@@ -44,19 +44,25 @@ class Stalls:
             if silent < limit:
                 await asyncio.sleep(max(min(limit - silent, _LOOK_SECONDS), _LEAST_SECONDS))
                 continue
-            await self._tell(live, silent)
-            told = True
+            if not (told := await self._told(live, silent)):
+                await asyncio.sleep(_LOOK_SECONDS)
         if self._live.still(live):
             self._orders.end(live.job.uid)
 
-    async def _tell(self, live: LiveJob, silent: float) -> None:
+    async def _told(self, live: LiveJob, silent: float) -> bool:
+        """Tell the stall, so that the end is one, and have the stacks written; False where it can't be stored yet."""
         log.warning("the run is stalled and is ended", seconds=round(silent))
         step = (live.job.progress or {}).get("step")
         body = JobStalled(seconds=round(silent, 1), last_step=step if isinstance(step, int) else None)
         try:
             live.job = await self._store.append(live.job.uid, [body], attempt=live.handle.attempt, urgent=True)
+        except TrainyardError as e:
+            log.warning("the stall can't be told yet", error=e.message)
+            return False
+        try:
             if "dump_stacks" in self._registry.get(live.job.backend).capabilities:
                 await self._orders.send(live.job.uid, DumpStacks(id=new_id()))
                 await asyncio.sleep(_STACKS_SECONDS)
         except TrainyardError as e:
-            log.warning("the stall could not be told or looked into", error=e.message)
+            log.warning("the stall could not be looked into", error=e.message)
+        return True

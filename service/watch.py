@@ -32,7 +32,7 @@ from service.masker import Masker
 from service.metrics import Metrics
 from service.mirror import Mirror
 from service.orders import Orders
-from service.requeues import begun_again
+from service.requeues import begun_again, exhausted
 from service.revisions import entries, unanswered
 from service.specs import read_spec
 from service.stalls import Stalls
@@ -64,6 +64,7 @@ class Watch:
         self._store = store
         self._clock = clock
         self._registry = registry
+        self._folders = folders
         self._metrics = metrics
         self._mirror = mirror
         self._live = LiveJobs()
@@ -97,8 +98,8 @@ class Watch:
         self._stalls.begin(live)
         self.orders.change(record.job.uid, unanswered(entries(record.changes)))
 
-    def end_soon(self, uid: str) -> None:
-        """Let the watcher itself pass the wish on: after a restart, when no request waits for it."""
+    def ask_first(self, uid: str) -> None:
+        """Let the watcher itself see what is wanted of the run: after a restart, when no request waits for it."""
         if (live := self._live.get(uid)) is not None:
             live.ask_first = True
 
@@ -115,7 +116,7 @@ class Watch:
         while True:
             try:
                 if live.ask_first:
-                    await self._ask_again(uid)
+                    await self._ask_again(live)
                 live.masker = Masker((await self._store.secrets(uid)).values())
                 cursor = await self._store.cursor(uid, live.handle.attempt)
                 followed = live.handle
@@ -139,9 +140,12 @@ class Watch:
         self._mirror.finish(live.job.uid)
         self.freed()
 
-    async def _ask_again(self, uid: str) -> None:
-        """Pass on a wish that may have been missed."""
-        if (await self._store.job_by_uid(uid)).wanted is not Wish.RUN:
+    async def _ask_again(self, live: LiveJob) -> None:
+        """Pass on what may have been missed; a run that was begun again once too often is ended as well."""
+        uid, live.exhausted = live.job.uid, await exhausted(self._store, live)
+        record = await self._store.job_by_uid(uid)
+        self.orders.change(uid, unanswered(entries(record.changes)))
+        if live.exhausted is not None or record.wanted is not Wish.RUN:
             self.orders.end(uid)
 
     async def _take(self, live: LiveJob, events: Sequence[BackendEvent]) -> bool:
@@ -160,7 +164,8 @@ class Watch:
                 case RunAck():
                     await self._take_answer(live, event.what, event)
                 case RunRestarted():
-                    await begun_again(self._store, self.orders, live, event.what)
+                    await begun_again(self._store, self._folders, live, event.what)
+                    live.ask_first = True
                 case RunEnded():
                     await self._ends.tell(live, event.what)
                     return True

@@ -17,6 +17,7 @@ from service.app import make_app
 from service.parts import Parts, open_parts
 from tests.s3 import S3, moto_server
 from tests.server import Server
+from tests.slurm_cluster import Cluster, slurm_cluster
 from tests.tiny import make_tiny
 
 DATA = Path(__file__).parent / "data"
@@ -129,6 +130,20 @@ def s3(_moto: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in _moto.environ.items():
         monkeypatch.setenv(name, value)
     return _moto
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Cluster]:
+    with slurm_cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def slurm(_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A Slurm of our own with two nodes, whole and empty, to which this process's environment leads."""
+    _cluster.mend()
+    monkeypatch.setenv("SLURM_CONF", _cluster.conf)
+    return _cluster
 
 
 @pytest.fixture(scope="session")

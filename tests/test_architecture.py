@@ -19,10 +19,16 @@ ARROWS = {
     "schemas": {"schemas"},
     "common": {"common", "schemas"},
     "backends": {"backends.registry", "common", "schemas"},
-    "backends.local": {"backends.local", "common", "schemas", "trainyard.guard"},  # it starts the guard's file
+    "backends.engines": {"backends.engines", "common", "schemas"},
+    "backends.runs": {"backends.runs", "common", "schemas"},
+    # These start the guard's file.
+    "backends.local": {"backends.local", "backends.engines", "backends.runs", "common", "schemas", "trainyard.guard"},
+    "backends.slurm": {"backends.slurm", "backends.engines", "backends.runs", "common", "schemas", "trainyard.guard"},
     "backends.simulated": {"backends.simulated", "common", "schemas"},
     "service": {"service", "backends.registry", "common", "schemas"},
     "trainyard": {"trainyard", "common.backend"},  # the promised name `trainyard.BaseTrainerBackend`
+    "trainyard.backend": {"common", "schemas", "backends.runs", "backends.local.client"},  # the door for plug-ins
+    "trainyard.testing": {"trainyard.testing", "trainyard.guard", "common", "schemas", "service"},
     "trainyard.client": {"trainyard"},
     "trainyard.cli": {"trainyard", "service.main", "common", "schemas"},
     "trainyard.guard": set(),
@@ -119,6 +125,12 @@ def test_training_libraries_are_imported_by_the_trainer_alone() -> None:
             if imported.partition(".")[0] in HEAVY
         ]
     )
+
+
+def test_the_conformance_suite_is_imported_by_nobody_and_alone_imports_pytest() -> None:
+    rest = {name: tree for name, (_, tree) in modules().items() if not within(name, {"trainyard.testing"})}
+    own = {"trainyard.testing", "pytest", "pytest_asyncio"}
+    told([f"{name}:{line}" for name, tree in rest.items() for line, found in imports(tree) if within(found, own)])
 
 
 def test_service_and_command_line_start_where_no_training_library_can_be_imported() -> None:

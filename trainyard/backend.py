@@ -33,6 +33,7 @@ from common.backend import (
     RunBegan,
     RunDetail,
     RunEnded,
+    RunRestarted,
     Stop,
     Validate,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "RunBegan",
     "RunDetail",
     "RunEnded",
+    "RunRestarted",
     "Settings",
     "Stop",
     "Told",

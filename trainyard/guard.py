@@ -27,6 +27,7 @@ FORMAT = 1
 INTERNAL, DISK_FULL, FENCED, CANNOT_RUN, NOT_FOUND = 70, 74, 77, 126, 127
 TICK = 1.0  # how often the deadline's changes and the log's size are looked at
 LINGER = 0.5  # what a program that ended leaves its helpers to end by themselves
+DUMPING = 0.1  # what a process has to write its stacks before the next one does
 WATCHED = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
 DEFAULTED = WATCHED | {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT}  # Python ignores two of them, a shell others
 PR_SET_CHILD_SUBREAPER = 36
@@ -320,12 +321,8 @@ class Guard:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
         if (threads := self.spec.get("threads")) is not None:
             env["OMP_NUM_THREADS"] = str(threads)
-        own = {
-            "JOB_ID": self.spec["job_id"],
-            "SPEC": self.job / "spec.json",
-            "RUN": self.run,
-            "ATTEMPT_DIR": self.folder,
-        }
+        own = {"JOB_ID": self.spec["job_id"], "RUN": self.run}
+        own |= {"SPEC": str(self.job / "spec.json"), "ATTEMPT_DIR": str(self.folder)}
         return env | {f"TRAINYARD_{key}": str(value) for key, value in own.items()}
 
     def reporting(self, token: str | None, url: str | None) -> dict[str, str]:
@@ -398,10 +395,15 @@ class Guard:
         """To the ranks or the program. A wish (USR1, USR2) goes only to a process that would not die of it."""
         self.reap()
         for pid in ranks(members(self.run, children=True)) or ([self.pid] if self.status is None else []):
-            if number == signal.SIGTERM or heeds(pid, number):
-                send(pid, number)
-            else:
+            if number != signal.SIGTERM and not heeds(pid, number):
                 self.log.say(f"{signal.Signals(number).name} not passed on: {name(pid)} ({pid}) has no handler for it")
+                continue
+            if number == signal.SIGUSR2:
+                self.log.say(f"the stacks of {name(pid)} ({pid}):")
+            send(pid, number)
+            if number != signal.SIGUSR1:
+                send(pid, signal.SIGCONT)  # one that was stopped heeds nothing
+            time.sleep(DUMPING if number == signal.SIGUSR2 else 0)  # or two would write between each other's lines
 
     def reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -456,8 +458,7 @@ def guard(job: Path, pair: Pair, argv: list[str], grace: float, limit: int) -> i
             run.watch()
     except Exception as error:
         code = DISK_FULL if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else INTERNAL
-        text = f"{type(error).__name__}: {error}"
-        (log.say if log else complain)(f"failed: {text}")
+        (log.say if log else complain)(f"failed: {type(error).__name__}: {error}")
         if run and run.pid:
             run.sweep("the guard failed")
     if code is None and run and run.status is not None:

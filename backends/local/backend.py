@@ -55,7 +55,7 @@ class LocalBackend(BaseTrainerBackend):
         """Take up what living runs hold, so that none of it is given away before the service knows them again."""
         for folder, attempt in await asyncio.to_thread(self._living):
             spec = await asyncio.to_thread(read_record, folder.spec)
-            if spec is not None:
+            if spec is not None and spec.get("backend") == self.name:  # others keep their folders there, too
                 key = _key(str(spec.get("uid")), attempt)
                 self._take_up(key, _devices(spec.get("devices")))
                 self._adopted[key] = (folder, attempt)
@@ -149,7 +149,7 @@ class LocalBackend(BaseTrainerBackend):
 
     def _start(self, job: Job, attempt: int, spec: JobSpec, devices: tuple[str, ...]) -> int:
         folder, settings = self._folder(job.job_id), self.context.settings
-        folder.make(spec_document(job, spec, devices), attempt, None)
+        folder.make({**spec_document(job, spec, devices), "backend": self.name}, attempt, None)
         argv = spec.argv if spec.engine == "command" else (*spec.argv, str(folder.path))
         return client.start_guard(folder.path, attempt, argv, settings.grace_seconds, settings.max_train_log_bytes)
 

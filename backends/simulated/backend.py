@@ -83,6 +83,7 @@ class SimulatedBackend(BaseTrainerBackend):
         )
 
     async def find(self, job: Job, attempt: int) -> Handle | None:
+        self.context.devices.give_back(_run(job.uid, attempt))
         return None  # a submission that left no handle was never played
 
     def watch(self, handle: Handle, cursor: Cursor | None) -> AsyncIterator[BackendEvent]:
@@ -96,9 +97,7 @@ class SimulatedBackend(BaseTrainerBackend):
         run = _run(handle.uid, handle.attempt)
         plan = Plan.of(handle)
         stop = self._stops.setdefault(run, asyncio.Event())
-        for at, event in plan.items():
-            if event.cursor is not None and event.cursor.n <= seen:
-                continue
+        for at, event in plan.items(seen):
             if not await self._until(min(at, plan.deadline), stop) or at > plan.deadline:
                 break
             if isinstance(event.what, RunEnded):

@@ -12,6 +12,7 @@ from common.job import Phase, Reason
 from schemas.limits import Range
 
 LOG_LINE = "simulated step {step:>8} line {line:>6} of attempt {attempt:>4}\n"
+_BEFORE_STEPS = 2
 LOG_LINE_BYTES = len(LOG_LINE.format(step=0, line=0, attempt=0))
 
 
@@ -48,15 +49,16 @@ class Plan:
     def deadline(self) -> float:
         return float("inf") if self.deadline_minutes is None else self.start + self.deadline_minutes * 60
 
-    def items(self) -> Iterator[tuple[float, BackendEvent]]:
-        """Each thing that happens with its time; a run that hangs goes half way and says no more."""
-        options, n = self.options, 2
-        yield self.start, _event(RunBegan(), 1)
-        yield self.start, _event(JobPhase(phase=Phase.TRAINING), 2)
+    def items(self, seen: int) -> Iterator[tuple[float, BackendEvent]]:
+        """Each thing that happens behind the first `seen`, with its time; a run that hangs goes half way and stops."""
+        options = self.options
+        if seen < 1:
+            yield self.start, _event(RunBegan(), 1)
+        if seen < _BEFORE_STEPS:
+            yield self.start, _event(JobPhase(phase=Phase.TRAINING), _BEFORE_STEPS)
         last = options.steps // 2 if options.outcome == "hang" else options.steps
-        for step in range(1, last + 1):
-            n += 1
-            yield self.step_time(step), _event(self._progress(step), n)
+        for step in range(max(seen - _BEFORE_STEPS, 0) + 1, last + 1):
+            yield self.step_time(step), _event(self._progress(step), _BEFORE_STEPS + step)
         if options.outcome != "hang":
             yield self.start + options.duration_seconds, BackendEvent(what=self._end())
 

@@ -21,8 +21,7 @@ async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | Non
     queued = record.job.status is Status.QUEUED and record.handle is None
     if queued and await parts.handover.withdraw(record):
         try:
-            await parts.handover.close_attempt(record.job)
-            return await _at_once(parts, record, wanted)
+            return await _withdrawn(parts, record, stored)
         finally:
             parts.handover.settle(uid)
     cancels_run = wanted is Wish.CANCEL and record.job.status is Status.RUNNING  # then nothing is an obstacle
@@ -38,6 +37,19 @@ async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | Non
         parts.dispatch.withdraw_later(uid)
     parts.watch.orders.end(uid)
     return evolve(record, job=job, wanted=wanted)
+
+
+async def _withdrawn(parts: Parts, record: JobRecord, stored: Changes) -> JobRecord | None:
+    """Stored first: once the attempt is closed it can't be handed over any more, and a restart must know why."""
+    uid, wanted = record.job.uid, stored.wanted
+    assert wanted is not None
+    try:
+        await parts.store.append(uid, [], changes=stored, if_version=record.version, urgent=True)
+    except Conflict:
+        return None
+    parts.dispatch.withdraw_later(uid)  # for the case that something fails from here on
+    await parts.handover.close_attempt(record.job)
+    return await _at_once(parts, await parts.store.job_by_uid(uid), wanted)
 
 
 async def _at_once(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | None:

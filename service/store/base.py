@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from common.backend import Cursor, Handle
 from common.event import Body
-from common.job import Job, Status, Wish
+from common.job import Job, Reason, Status, Wish
 
 
 @frozen
@@ -239,8 +239,8 @@ class Store(ABC):
         """Whether a stall of this attempt was told."""
 
     @abstractmethod
-    async def retries(self, uid: str) -> int:
-        """How often the job was tried again since it was last queued."""
+    async def retries(self, uid: str) -> list[Reason]:
+        """Why the job was tried again since it was last queued, newest first."""
 
     @abstractmethod
     async def secrets(self, uid: str) -> dict[str, str]:

@@ -45,8 +45,8 @@ DELETE FROM labels WHERE job_uid = ?
 INSERT INTO secrets (job_uid, sealed) VALUES (?, ?) ON CONFLICT (job_uid) DO UPDATE SET sealed = excluded.sealed
 
 -- name: retries
--- The beginnings of a job's attempts, newest first.
-SELECT type FROM events INDEXED BY events_beginning
+-- The beginnings of a job's attempts, newest first, and why each was needed.
+SELECT type, json_extract(data, '$.data.reason') FROM events INDEXED BY events_beginning
 WHERE job_uid = ? AND type IN ('job.queued', 'job.retrying') ORDER BY id DESC
 
 -- name: set_detail

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from common.backend import Cursor
 from common.clock import Clock
 from common.errors import NotFound, StartError
 from common.event import Body
-from common.job import Job
+from common.job import Job, Reason
 from common.secret import SecretBox
 from service.store import deliveries, events, jobs
 from service.store.base import (
@@ -197,9 +198,9 @@ class SqliteStore(Store):
     async def stalled(self, uid: str, attempt: int) -> bool:
         return bool(await self._read(events.SQL["stalls"], (uid, attempt)))
 
-    async def retries(self, uid: str) -> int:
-        kinds = [row[0] for row in await self._read(jobs.SQL["retries"], (uid,))]
-        return kinds.index("job.queued")
+    async def retries(self, uid: str) -> list[Reason]:
+        rows = await self._read(jobs.SQL["retries"], (uid,))
+        return [Reason(row[1]) for row in takewhile(lambda row: row[0] != "job.queued", rows)]
 
     async def secrets(self, uid: str) -> dict[str, str]:
         rows = await self._read(jobs.SQL["secrets"], (uid,))

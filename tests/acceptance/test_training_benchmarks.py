@@ -27,6 +27,7 @@ TINY = ("--rounds", "1", "--steps", "2", "--hidden", "32", "--layers", "1")
             ("ours, lora", "ours, lora, from POST", "TRL, bfd, lora", "goal ≤ 0.9"),
         ),
         ("training_report", (), ("a report each step", "one report alone", "goal < 1%")),
+        ("checkpoints", LORA, ("what the loop waits for", "SIGTERM to saved", "goal ≤ 1.15", "resumed / (1.2 × fresh")),
     ],
 )
 def test_a_tiny_round_prints_its_table(module, more, rows):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.local import client
+from backends.runs.run import claimed
 from common.backend import Handle
 from common.folder import Pair
 from common.job import Reason
@@ -127,7 +128,7 @@ async def test_a_run_whose_folder_was_removed_is_ended_too(runs: LocalRuns) -> N
 async def test_a_pid_that_is_another_process_now_is_no_guard(runs: LocalRuns) -> None:
     handle = await begun(runs, "tell('progress', step=1); until('go')")
     owner = runs.folder().path / "attempts/1.0/owner.json"
-    run = client.claimed(runs.folder(), handle.uid, 1)
+    run = claimed(runs.folder(), handle.uid, 1)
     assert run is not None
     assert client.guard_of(run) == guard_pid(runs)
     owner.write_text(json.dumps(json.loads(owner.read_text()) | {"pid": os.getpid()}))

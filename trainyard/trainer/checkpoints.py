@@ -1,19 +1,18 @@
 """Checkpoints: written aside, flushed, fenced, renamed (docs/TRAINER.md, "Checkpoints")."""
 
-import hashlib
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from common.folder import FORMAT, Pair
 from trainyard.trainer.claim import SPARE_BYTES
 from trainyard.trainer.failures import ConfigError, DiskFull
+from trainyard.trainer.finishing import Finishing, Sums, flush, sha256
 
 RECORD = "checkpoint.json"
 log = logging.getLogger("trainyard.trainer")
@@ -54,6 +53,8 @@ class Checkpoints:
     spare_bytes: int = SPARE_BYTES
     #: Where the output is an object store.
     copies: Copies | None = None
+    #: The checkpoint that is written but does not stand yet; whoever begins one settles it before it leaves.
+    finishing: Finishing[Checkpoint] = field(factory=Finishing)
 
     @property
     def folder(self) -> Path:
@@ -91,23 +92,65 @@ class Checkpoints:
 
         Raises `DiskFull` before anything is written when less than `needed` bytes are free, `Fenced` before the rename.
         """
+        self.finishing.settle()
+        aside, state, sums = self._written(step, needed, lambda folder, _: write(folder))
+        return self._finished(step, aside, state, sums)
+
+    def begin(
+        self,
+        step: int,
+        needed: int,
+        write: Callable[[Path, Sums], Mapping[str, Any]],
+        *,
+        later: Callable[[Path], object],
+        then: Callable[[Checkpoint], None],
+    ) -> None:
+        """As `save`, but only `write` is waited for: what must be of this very step. What it returns must not change.
+
+        A thread calls `later` with the folder, for what does not change, and makes a checkpoint of it; `then` is called
+        with that by `finishing.look` or `finishing.settle`, which also raise what went wrong.
+        """
+        self.finishing.settle()
+        aside, state, sums = self._written(step, needed, write)
+
+        self.finishing.begin(lambda: self._finished(step, aside, state, sums, later), then)
+
+    def _written(
+        self, step: int, needed: int, write: Callable[[Path, Sums], Mapping[str, Any]]
+    ) -> tuple[Path, Mapping[str, Any], Sums]:
         self.check_room(needed)
         aside = self.folder / f"step-{step}.tmp-{self.pair}"
+        sums = Sums(aside)
         try:
             fresh(aside)
-            state = write(aside)
-            files = {name: [size, digest] for name, size, digest in listing(aside)}
+            return aside, write(aside, sums), sums
+        except BaseException:
+            sums.close()
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+    def _finished(
+        self,
+        step: int,
+        aside: Path,
+        state: Mapping[str, Any],
+        sums: Sums,
+        later: Callable[[Path], object] = lambda _: None,
+    ) -> Checkpoint:
+        try:
+            later(aside)
             record = {
                 "format": FORMAT,
                 "uid": self.uid,
                 "attempt": str(self.pair),
                 "step": step,
                 **state,
-                "files": files,
+                "files": sums.all(),
             }
             (aside / RECORD).write_text(json.dumps(record))
             path = publish(aside, self.folder / f"step-{step}", self.pair, self.check_fence)
         finally:
+            sums.close()
             shutil.rmtree(aside, ignore_errors=True)
         if self.copies is not None:
             self.copies.checkpoint(path)
@@ -199,27 +242,6 @@ def fresh(folder: Path) -> None:
     """An empty folder of this name."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-def flush(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def listing(folder: Path) -> Iterator[tuple[str, int, str]]:
-    """Name, size and sha256 of every file below `folder`."""
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        yield path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)
-
-
-def sha256(path: Path) -> str:
-    """The file's digest, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,19 @@ class Spec:
         return str(path) if self.remote is None else f"{self.remote}/{path.relative_to(self.output).as_posix()}"
 
     @property
-    def processes(self) -> int:
-        """One for each device; on the CPU as many as were asked for."""
+    def nodes(self) -> int:
+        """Machines of the run."""
+        return int(self.options.get("nodes") or 1)
+
+    @property
+    def on_each(self) -> int:
+        """Processes on each machine: one for each device; on the CPU as many as were asked for."""
         return len(self.devices) or int(self.options.get("processes") or 1)
+
+    @property
+    def processes(self) -> int:
+        """All of the run."""
+        return self.nodes * self.on_each
 
     @property
     def cache(self) -> Path:
@@ -132,12 +142,12 @@ class Spec:
                 request=raw["request"],
                 output=claim.folder.path / "output" if output is None else output,
                 remote=raw["output"] if output is None else None,
-                devices=tuple(str(d) for d in raw.get("devices") or ()),
+                devices=tuple(str(d) for d in _given(raw.get("devices"))),
                 threads=_clipped(raw.get("threads") or 1),
                 changes=tuple(raw.get("changes") or ()),
                 options=raw.get("options") or {},
             )
-            spec = evolve(spec, threads=max(1, spec.threads // spec.processes))
+            spec = evolve(spec, threads=max(1, spec.threads // spec.on_each))
         except (OSError, ValueError, TypeError, KeyError) as e:
             raise ConfigError(f"{path} can't be used: {type(e).__name__}: {e}") from e
         if raw.get("format") != FORMAT:
@@ -153,6 +163,12 @@ def _text(raw: Mapping[str, Any], key: str) -> str:
     if not isinstance(raw[key], str):
         raise TypeError(f"{key} must be a string, got {raw[key]!r}")
     return str(raw[key])
+
+
+def _given(devices: Sequence[str] | None) -> Sequence[str]:
+    """Of a run whose devices a scheduler chooses, those that it chose on this machine."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return [d for d in chosen.split(",") if d] if devices is None else devices
 
 
 def _clipped(threads: int) -> int:

@@ -53,10 +53,13 @@ class Control:
         self.stop_asked: float | None = None
         """When this process first heard of a stop (monotonic)."""
         self.saved_step: int | None = None
+        """The newest checkpoint's, which may still be in the making."""
         self._path, self._pair, self._report, self._first = path, str(pair), report, first
         self._offset = 0
-        self._seen: set[str] = set()
+        self._seen = set(report.acked)
         self._wanted: list[str] = []
+        self._answering: list[str] = []
+        self._first_is_begun = False
         self._changes: list[Change] = []
         self._somebody_changes = False
         self._signalled = False
@@ -128,13 +131,25 @@ class Control:
         """The end of a run that was asked to stop."""
         return Stopped(saved=self.saved_step is not None, why=self.stop or "stop", together=self._together)
 
-    def saved(self, step: int) -> None:
-        """A complete checkpoint of `step` exists: whoever waited for one is answered."""
+    def begun(self, step: int) -> None:
+        """A checkpoint of `step` is being made: it is for whoever waited for one until now."""
+        self._first_is_begun = self.saved_step is None
         self.saved_step = step
         self._signalled = False
-        wanted, self._wanted = self._wanted, []
-        for command_id in wanted:
+        self._answering += self._wanted
+        self._wanted = []
+
+    def stands(self, step: int) -> None:
+        """The checkpoint that was begun is complete: those it is for are answered."""
+        self._first_is_begun = False
+        answering, self._answering = self._answering, []
+        for command_id in answering:
             self._report.ack(command_id, True, f"checkpoint at step {step}")
+
+    def saved(self, step: int) -> None:
+        """A complete checkpoint of `step` exists: whoever waited for one is answered."""
+        self.begun(step)
+        self.stands(step)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -199,7 +214,8 @@ class Control:
             self._first_term = now
         elif now - self._first_term > _SECOND_TERM_AFTER:
             os.write(2, b"trainyard: a second SIGTERM: leaving at once\n")
-            os._exit(Exit.STOPPED_UNSAVED if self.saved_step is None else Exit.STOPPED_SAVED)
+            unsaved = self.saved_step is None or self._first_is_begun
+            os._exit(Exit.STOPPED_UNSAVED if unsaved else Exit.STOPPED_SAVED)
         self._hear(self.stop or "SIGTERM")
         if self._leave_at_once:
             self._leave_at_once = False

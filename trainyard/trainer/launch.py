@@ -3,7 +3,7 @@
 torch's launcher turns every failure into 1, tells its workers nothing of each other, ends on SIGTERM by itself, and
 gives survivors 30 s. Here the run leaves as the first process did that failed, survivors hear who it was and are killed
 after `_SURVIVORS_SECONDS`, and signals are for the processes: they are blocked before any of them starts, so that none
-is lost between its start and its handlers.
+is lost between its start and its handlers. Of several machines each has such a launcher (`nodes.py`).
 """
 
 import logging
@@ -21,7 +21,9 @@ from typing import Any
 from attrs import define, field, frozen
 
 from common.exits import Exit
+from trainyard.trainer import nodes
 from trainyard.trainer.claim import LAUNCHED, Claim, Spec
+from trainyard.trainer.nodes import Rendezvous
 from trainyard.trainer.ranks import Ended, Ranks
 
 FOR_RANKS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -49,11 +51,32 @@ def launch(claim: Claim, spec: Spec, stop_wanted: Callable[[], bool]) -> Outcome
         return Outcome(Exit.STOPPED_UNSAVED)
     ranks = Ranks.of(claim.own)
     ranks.folder.mkdir(mode=0o700)
-    _prepare_environment(spec)
-    warden = _Warden(ranks, spec.processes)
+    if spec.nodes > 1:
+        return _on_nodes(claim, spec, ranks)
+    first, failed = on_this_machine(claim, spec, ranks)
+    return _outcome(ranks, first, failed) if failed else Outcome(Exit.DONE)
+
+
+def on_this_machine(
+    claim: Claim, spec: Spec, ranks: Ranks, among: Rendezvous | None = None
+) -> tuple[Ended | None, dict[int, Any]]:
+    """The processes of this machine until all are over: the first that ended badly, and torch's failures by rank."""
+    _prepare_environment(spec, among)
+    warden = _Warden(ranks, spec.on_each, among)
     threading.Thread(target=warden.watch, name="warden", daemon=True).start()
-    failed = _by_torch(claim, spec)
-    return _outcome(ranks, warden.first, failed) if failed else Outcome(Exit.DONE)
+    failed = _by_torch(claim, spec, among)
+    return warden.first, failed
+
+
+def _on_nodes(claim: Claim, spec: Spec, ranks: Ranks) -> Outcome:
+    """An agent on each machine; how the run ended is told by the files that the processes share."""
+    here = _Warden(ranks, spec.on_each, Rendezvous(0, spec.nodes, "", 0))
+    code = nodes.start(claim, spec, here.take)
+    if code == 0:
+        return Outcome(Exit.DONE)
+    if (first := ranks.first(_SURVIVORS_SECONDS) or ranks.earliest()) is None:
+        return Outcome(Exit.INTERNAL, untold=f"srun left with {code} before any process could tell why; see the log")
+    return _outcome(ranks, first, {})
 
 
 def leave_by(number: int) -> None:
@@ -65,35 +88,38 @@ def leave_by(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _prepare_environment(spec: Spec) -> None:
+def _prepare_environment(spec: Spec, among: Rendezvous | None) -> None:
     """What torch, gloo and accelerate read in each process; what was said by the job stays."""
     os.environ[LAUNCHED] = "1"
     ours = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "no", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    if not spec.devices:  # gloo takes the interface of the host's name, which need not have an address
-        ours |= {"ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo"}
+    if not spec.devices:
+        ours["ACCELERATE_USE_CPU"] = "true"
+    if not spec.devices and (among is None or among.host.startswith("127.")):
+        ours["GLOO_SOCKET_IFNAME"] = "lo"  # else gloo takes that of the host's name, which need not have an address
     for name, value in ours.items():
         os.environ.setdefault(name, value)
 
 
-def _by_torch(claim: Claim, spec: Spec) -> dict[int, Any]:
-    """torch's launcher with one agent of this machine; the failures by rank, none when all went well."""
+def _by_torch(claim: Claim, spec: Spec, among: Rendezvous | None) -> dict[int, Any]:
+    """torch's launcher with an agent of this machine; its failures by rank, none when all went well."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=spec.processes,
-        run_id=uuid.uuid4().hex,
+        min_nodes=among.nodes if among else 1,
+        max_nodes=among.nodes if among else 1,
+        nproc_per_node=spec.on_each,
+        run_id=claim.own.name if among else uuid.uuid4().hex,
         role="trainer",
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
+        rdzv_backend="static" if among else "c10d",
+        rdzv_endpoint=f"{among.host}:{among.port}" if among else "127.0.0.1:0",
+        rdzv_configs={"rank": among.node} if among else {},
+        local_addr=None if among else "127.0.0.1",
         max_restarts=0,
         monitor_interval=_REAPED_EVERY,
-        logs_specs=DefaultLogsSpecs(log_dir=str(claim.own / "ranks" / "torch")),
+        logs_specs=DefaultLogsSpecs(log_dir=str(claim.own / "ranks" / f"torch{among.node if among else ''}")),
     )
     job = str(claim.folder.path).replace("$", "$$")  # torch's launcher fills in names of its own
     try:
@@ -132,27 +158,47 @@ class _Warden:
     """A thread beside torch's launcher: hands signals on, and sees which process ended first."""
 
     ranks: Ranks
+    #: Processes of this machine.
     size: int
+    among: Rendezvous | None = None
     first: Ended | None = None
     _wishes: list[int] = field(factory=list)
     _pids: dict[int, int] = field(factory=dict)
+    _looked: float = 0.0
 
     def watch(self) -> None:
         while self.first is None:
-            caught = signal.sigtimedwait(FOR_RANKS, _TICK)
-            if caught is not None:
-                self._wishes.append(caught.si_signo)
-            if self._wishes:
-                self._hand_on()
-            self.first = self._dead() or self._gone()
-        self.ranks.name_first(self.first)
+            self.take(_TICK)
+            self.first = self._dead() or self._gone() or self._elsewhere()
+        if self.among is None or self.ranks.first(0) is None:
+            self.ranks.name_first(self.first)
         time.sleep(_SURVIVORS_SECONDS)
         self._send(signal.SIGKILL)
+        if self.among is not None:  # torch's launcher would wait long for the machine that failed
+            time.sleep(_SURVIVORS_SECONDS)
+            os._exit(1)
+
+    def take(self, seconds: float) -> None:
+        """Wait for a signal, and hand on what came."""
+        caught = signal.sigtimedwait(FOR_RANKS, seconds)
+        if caught is not None:
+            self._wishes.append(caught.si_signo)
+        if self._wishes:
+            self._hand_on()
+
+    def _elsewhere(self) -> Ended | None:
+        """The process of another machine that ended first."""
+        now = time.monotonic()
+        if self.among is None or now < self._looked + _REAPED_EVERY:
+            return None
+        self._looked = now
+        return self.ranks.first(0)
 
     def _known(self) -> dict[int, int]:
         """The processes; asked for only until all are there: the folder may lie on a shared file system."""
         if len(self._pids) < self.size:
-            self._pids = self.ranks.pids()
+            own = range(self.size) if self.among is None else self.among.ranks(self.size)
+            self._pids = {rank: pid for rank, pid in self.ranks.pids().items() if rank in own}
         return self._pids
 
     def _hand_on(self) -> None:

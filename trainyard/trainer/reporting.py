@@ -38,6 +38,8 @@ class Reporter:
         self._check_fence = check_fence
         self.mask = mask
         self.step = 0
+        self.acked: set[str] = set()
+        """Commands that earlier processes of this attempt answered."""
         self._silent = silent
         self._second, self._said, self._unsaid = 0, 0, 0
         if not silent:
@@ -56,6 +58,8 @@ class Reporter:
         for line in told[:whole].splitlines():
             self._n += 1
             event = json.loads(line)
+            if event["type"] == "ack":
+                self.acked.add(event["data"]["id"])
             if event["type"] == "phase":
                 self._phase = event["data"]["phase"]
 

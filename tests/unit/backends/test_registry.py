@@ -70,6 +70,8 @@ def test_an_unknown_name_is_told_with_the_known_ones(tmp_path):
     [
         ("import no_such_package", "No module named 'no_such_package'"),
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
+        ("raise SystemExit('no cluster')", "SystemExit: no cluster"),
+        (GOOD + "\nBackend.name = 'another'", "has the name 'another', and is registered as 'broken'"),
         ("Backend = 3", "not a subclass"),
         (GOOD + "\nBackend.interface_version = 0", "interface 0"),
         (GOOD + "\nfrom attrs import make_class\nBackend.Options = make_class('O', ['merge'])", "'merge' of extra_"),
@@ -95,6 +97,16 @@ def test_two_packages_that_claim_one_name_are_both_named(plugin, tmp_path):
     plugin("second_pkg", "twice", GOOD)
     with pytest.raises(InvalidRequest, match=r"first_pkg .* and second_pkg|second_pkg .* and first_pkg"):
         registry(tmp_path).get("twice")
+
+
+def test_two_packages_are_two_also_where_their_modules_have_one_name(plugin, tmp_path):
+    plugin("first_pkg", "twice", GOOD)
+    plugin("second_pkg", "twice", GOOD)
+    (tmp_path / "second_pkg-1.2.dist-info" / "entry_points.txt").write_text(f"[{GROUP}]\ntwice = first_pkg:Backend\n")
+    found = registry(tmp_path)
+    with pytest.raises(InvalidRequest, match=r"2 packages claim the name 'twice': first_pkg .* and second_pkg"):
+        found.get("twice")
+    assert found.version("twice") is None
 
 
 async def test_a_start_that_hangs_or_is_refused_leaves_the_others_working(plugin, tmp_path):

@@ -20,6 +20,7 @@ from service.outcome import outcome
         (RunEnded(code=75, reason=Reason.PREEMPTED), Wish.RUN, "job.failed", Reason.PREEMPTED),
         (RunEnded(code=75, reason=Reason.CANCELLED_OUTSIDE), Wish.RUN, "job.cancelled", Reason.CANCELLED_OUTSIDE),
         (RunEnded(signal=15), Wish.RUN, "job.failed", Reason.KILLED),
+        (RunEnded(code=0, signal=9), Wish.CANCEL, "job.cancelled", Reason.CANCELLED),
         (RunEnded(code=3), Wish.RUN, "job.failed", Reason.EXIT_CODE),
         (RunEnded(code=64), Wish.RUN, "job.failed", Reason.CONFIG),
         (RunEnded(code=65), Wish.RUN, "job.failed", Reason.DATA),

@@ -1,0 +1,182 @@
+"""Slurm's command line: the one way to the cluster. Others (slurmrestd, ssh) would have the same methods."""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Protocol
+
+from attrs import frozen
+
+from backends.slurm.rows import ACCOUNT_FIELDS, NODE_FIELDS, QUEUE_FIELDS, Nodes, Row, accounted, nodes, queued
+from common.errors import BackendUnavailable
+
+#: What says that the cluster can't be asked now, or has no room now; the same call may succeed later.
+_LATER = re.compile(
+    r"contact|authentication|munge|timed? ?out|connect|communicat|zero bytes|standby|temporar|try again|unexpected"
+    r"|i/o error|no space|disk quota|submit ?(job ?)?limit|MaxSubmit|MaxJobs|slurmdbd|unable to process configuration",
+    re.IGNORECASE,
+)
+#: Of those what says that the call never reached the cluster: nothing can have come of it.
+_UNREACHED = re.compile(r"connect failure|authentication|unable to process configuration", re.IGNORECASE)
+_GONE = re.compile(r"invalid job id|already completing|already completed|can not be altered|not running", re.IGNORECASE)
+_OURS = re.compile(r"TRAINYARD_\w+|(SBATCH|SQUEUE|SCANCEL|SACCT|SINFO)_\w+|SLURM_(?!CONF$|CLUSTERS$|JWT$)\w+")
+_MASK = 0o077
+
+
+class NotReached(BackendUnavailable):
+    """The call never reached the cluster."""
+
+
+class SbatchRefused(Exception):
+    """Slurm does not take the job, now or later; the message is its own."""
+
+
+@frozen
+class Script:
+    """A job for `sbatch`: the arguments, and the script."""
+
+    arguments: tuple[str, ...]
+    text: str
+
+
+class Transport(Protocol):
+    """A way to a cluster. Every method has its time-out, and raises `BackendUnavailable` for "try later"."""
+
+    def missing(self) -> str | None:
+        """What of it is not installed here; None when all is there."""
+
+    async def submit(self, script: Script) -> int:
+        """Hand a job over; its number. Raises `SbatchRefused` for one that will never be taken."""
+
+    async def rows(self) -> list[Row]:
+        """All jobs of ours that Slurm remembers, ended ones too: one question, whatever their number."""
+
+    async def accounted(self, names: Sequence[str], since: str) -> list[Row]:
+        """What accounting knows of jobs by their names; empty where there is no accounting."""
+
+    async def nodes(self) -> list[Nodes]:
+        """What the cluster has."""
+
+    async def signal(self, jobs: Sequence[int], name: str) -> None:
+        """Send a signal to the script of running jobs alone; calm about those that are gone or only wait."""
+
+    async def cancel(self, jobs: Sequence[int]) -> None:
+        """End jobs: SIGTERM to all of each, then SIGKILL; calm about those that are gone."""
+
+    def close(self) -> None:
+        """End what is under way."""
+
+
+class CommandLine:
+    """`sbatch`, `squeue`, `sacct`, `scancel`, `sinfo`: at most `at_once` of them, `seconds` for each."""
+
+    def __init__(self, seconds: float, at_once: int, environ: Mapping[str, str] | None = None) -> None:
+        self._seconds = seconds
+        self._threads = ThreadPoolExecutor(at_once, "slurm")
+        self._environ = environ
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self.has_accounting = True
+
+    def missing(self) -> str | None:
+        absent = [name for name in ("sbatch", "squeue", "scancel", "sinfo") if shutil.which(name) is None]
+        return ", ".join(absent) or None
+
+    async def submit(self, script: Script) -> int:
+        said = await self._call("sbatch", "--parsable", *script.arguments, text=script.text)
+        number = said.strip().splitlines()[-1].partition(";")[0] if said.strip() else ""
+        if not number.isdigit():
+            raise BackendUnavailable(f"sbatch did not say which job it made: {said[:200]!r}")
+        return int(number)
+
+    async def rows(self) -> list[Row]:
+        return queued(await self._ask("squeue", "--me", "-h", "-t", "all", "-O", QUEUE_FIELDS))
+
+    async def accounted(self, names: Sequence[str], since: str) -> list[Row]:
+        if not self.has_accounting or shutil.which("sacct") is None:
+            return []
+        asked = ("-X", "-n", "-P", "-S", since, "--name", ",".join(names), "-o", ACCOUNT_FIELDS)
+        try:
+            return accounted(await self._ask("sacct", *asked))
+        except BackendUnavailable as e:
+            if "accounting storage is disabled" not in e.message.lower():
+                raise
+            self.has_accounting = False
+            return []
+
+    async def nodes(self) -> list[Nodes]:
+        return nodes(await self._ask("sinfo", "-h", "-e", "-o", NODE_FIELDS))
+
+    async def signal(self, jobs: Sequence[int], name: str) -> None:
+        await self._end(f"--signal={name}", "--batch", *map(str, jobs))
+
+    async def cancel(self, jobs: Sequence[int]) -> None:
+        await self._end(*map(str, jobs))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._running):
+            with suppress(ProcessLookupError):
+                process.kill()
+
+    async def _ask(self, *command: str) -> str:
+        """A question: whatever goes wrong with it says nothing about jobs."""
+        try:
+            return await self._call(*command)
+        except SbatchRefused as e:
+            raise BackendUnavailable(f"{command[0]}: {e}") from e
+
+    async def _end(self, *arguments: str) -> None:
+        try:
+            await self._call("scancel", *arguments)
+        except SbatchRefused as e:
+            if not _GONE.search(str(e)):
+                raise BackendUnavailable(f"scancel: {e}") from e
+
+    async def _call(self, *command: str, text: str = "") -> str:
+        """What the command prints. Raises `SbatchRefused` with its complaint, `BackendUnavailable` for "later"."""
+        code, out, complaint = await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._run, command, text.encode()
+        )
+        if code == 0:
+            return out
+        said = " ".join(dict.fromkeys(line.strip() for line in complaint.splitlines() if line.strip()))
+        said = re.sub(rf"{command[0]}: (error|fatal): ", "", said)[:500] or f"left with {code} without a word"
+        if _LATER.search(said):
+            error = NotReached if _UNREACHED.search(said) else BackendUnavailable
+            raise error(f"Slurm does not answer {command[0]}: {said}")
+        raise SbatchRefused(said)
+
+    def _run(self, command: Sequence[str], text: bytes) -> tuple[int, str, str]:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(os.environ if self._environ is None else self._environ),
+                umask=_MASK,
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise NotReached(f"{command[0]} can't be started: {e.strerror}; is Slurm installed here?") from e
+        self._running.add(process)
+        try:
+            out, complaint = process.communicate(text, timeout=self._seconds)
+        except subprocess.TimeoutExpired as e:
+            process.kill()
+            process.communicate()
+            limit = f"{self._seconds:g} s (TRAINYARD_SLURM_CALL_SECONDS)"
+            raise BackendUnavailable(f"Slurm does not answer {command[0]}: nothing within {limit}") from e
+        finally:
+            self._running.discard(process)
+        return process.returncode, out.decode(errors="replace"), complaint.decode(errors="replace")
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours, without what would change the commands' meaning, and without settings of the service."""
+    return {k: v for k, v in environ.items() if not _OURS.fullmatch(k)} | {"LC_ALL": "C"}

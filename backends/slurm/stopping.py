@@ -1,0 +1,36 @@
+"""What we asked Slurm to do to a run, noted in the job folder: a service that comes after must know it."""
+
+import time
+from pathlib import Path
+
+from common.folder import JobFolder, Pair
+
+
+def asked(folder: JobFolder, pair: Pair) -> float | None:
+    """How many seconds ago the run was asked to leave (SIGTERM, once: a second would mean "without a checkpoint")."""
+    try:
+        return max(time.time() - _note(folder, pair).stat().st_mtime, 0.0)
+    except OSError:
+        return None
+
+
+def note_asked(folder: JobFolder, pair: Pair) -> None:
+    _note(folder, pair).touch(0o600)
+
+
+def was_cancelled(folder: JobFolder, pair: Pair) -> bool:
+    """Whether we had Slurm end its job, so that its `CANCELLED` is our own doing."""
+    return _cancelled(folder, pair).exists()
+
+
+def note_cancelled(folder: JobFolder, pair: Pair) -> None:
+    """Before it is done: what was noted and then not done is asked for again."""
+    _cancelled(folder, pair).touch(0o600)
+
+
+def _note(folder: JobFolder, pair: Pair) -> Path:
+    return folder.path / f"asked_to_stop.{pair}"
+
+
+def _cancelled(folder: JobFolder, pair: Pair) -> Path:
+    return folder.path / f"cancelled.{pair}"

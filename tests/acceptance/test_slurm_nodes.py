@@ -1,0 +1,36 @@
+"""Two nodes of a real Slurm end together: asked to, and when one of the processes is killed."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.revisions import put
+from tests.server import Server
+from tests.slurm_cluster import Cluster
+from trainyard.guard import processes_of
+
+pytestmark = pytest.mark.slow
+
+
+def test_two_nodes_end_as_the_first_process_does(
+    server: Server, training: Callable[..., dict[str, Any]], slurm: Cluster
+) -> None:
+    server.settings |= {"SLURM_POLL_SECONDS": "0.3", "BACKEND": "slurm", "GRACE_SECONDS": "30"}
+    server.start()
+    for job_id in ("asked", "killed"):
+        server.post(put(training(job_id, max_steps=100_000), {"extra_parameters.nodes": 2}))
+    for job_id in ("asked", "killed"):
+        slurm.until(lambda job_id=job_id: (server.get(f"/train/{job_id}")["progress"] or {}).get("step", 0) > 1, 120)
+    server.request("POST", "/train/asked/cancel")
+    rank = (server.data_dir / "jobs/killed/attempts/1.0/ranks/1.pid").read_text()
+    os.kill(int(rank), signal.SIGKILL)
+    asked, killed = server.wait_end("asked"), server.wait_end("killed")
+    assert (asked["status"], server.get("/train/asked/checkpoints")["checkpoints"][-1]["kind"]) == ("cancelled", "stop")
+    end = server.events("killed")[-1]["data"]
+    assert (killed["reason"], end["signal"]) == ("killed", signal.SIGKILL)
+    assert "process 1: ended by SIGKILL" in server.request("GET", "/train/killed/logs")[1]
+    for job in (asked, killed):
+        assert processes_of(f"{job['uid']}.1.0") == []

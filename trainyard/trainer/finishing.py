@@ -1,0 +1,139 @@
+"""What a checkpoint needs when its files are written, sums and their way to the disk: beside the training."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+_SIDE_BY_SIDE = 4
+_WORTH_A_THREAD = 1 << 16
+T = TypeVar("T")
+
+
+class Finishing(Generic[T]):
+    """One piece of work at a time in a thread; what follows from it is done by whoever looks, in its own thread."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._done: list[T] = []
+        self._error: BaseException | None = None
+        self._then: Callable[[T], None] = lambda _: None
+
+    def begin(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Start `work` when the one before it is settled; `look` or `settle` call `then` with what it returns."""
+        self.settle()
+        self._then = then
+        self._thread = threading.Thread(target=self._run, args=(work,), name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def look(self) -> None:
+        """Settle what is done already; returns at once. Raises what the work raised."""
+        if self._thread is not None and not self._thread.is_alive():
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the work, and do what follows. Raises what the work raised."""
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        self._then(self._done.pop())
+
+    def _run(self, work: Callable[[], T]) -> None:
+        try:
+            self._done.append(work())
+        except BaseException as e:  # raised again by `settle`
+            self._error = e
+
+
+class Sums:
+    """The sizes and sha256 of a folder's files, each flushed too: of one file while others are still written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pool: ThreadPoolExecutor | None = None
+        self._known: dict[Path, Future[str]] = {}
+        self._flushed: list[Future[None]] = []
+
+    def begin(self, path: Path) -> None:
+        """This file is written."""
+        self._known[path] = self._threads().submit(sha256, path)
+        self._flushed.append(self._threads().submit(flush, path))
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[Any]:
+        """A file to write, whose sum is known as soon as it is written."""
+        known: Future[str] = Future()
+        with path.open("wb") as file:
+            beside = _Summed(file, self._threads())
+            yield beside
+        known.set_result(beside.sha256.hexdigest())
+        self._known[path] = known
+        self._flushed.append(self._threads().submit(flush, path))
+
+    def all(self) -> dict[str, list[Any]]:
+        """Name, size and sum of every file, when all of them are on the disk."""
+        try:
+            paths = sorted(p for p in self._folder.rglob("*") if p.is_file())
+            for path in paths:
+                if path not in self._known:
+                    self.begin(path)
+            for flushed in self._flushed:
+                flushed.result()
+            found = {p.relative_to(self._folder).as_posix(): [p.stat().st_size, self._known[p].result()] for p in paths}
+        finally:
+            self.close()
+        return found
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what was begun."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _threads(self) -> ThreadPoolExecutor:
+        self._pool = self._pool or ThreadPoolExecutor(_SIDE_BY_SIDE, "sums")
+        return self._pool
+
+
+class _Summed:
+    """A file that takes its sum beside the writing: hashing and writing both leave the interpreter to others."""
+
+    def __init__(self, file: Any, pool: ThreadPoolExecutor) -> None:
+        self.sha256 = hashlib.sha256()
+        self._file, self._pool = file, pool
+
+    def write(self, data: Any) -> int:
+        if len(data) < _WORTH_A_THREAD:
+            self.sha256.update(data)
+            return int(self._file.write(data))
+        beside = self._pool.submit(self.sha256.update, data)
+        try:
+            return int(self._file.write(data))
+        finally:
+            beside.result()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def flush(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The file's digest, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
