@@ -164,7 +164,7 @@ def seen_in(events: Path, started: float) -> Seen:
 def _environ(devices: str = "") -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINYARD_", "HF_"))}
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "CUDA_VISIBLE_DEVICES": devices}
-    # Threads of ours wait awake for a moment only; the scripts' too, or a busy machine would make them far slower still.
+    # Threads wait awake for a moment only, on all sides: a busy machine would make the scripts far slower still.
     threads = {"OMP_NUM_THREADS": str(THREADS), "GOMP_SPINCOUNT": "2000"}
     return kept | quiet | threads | {"PYTHONPATH": str(ROOT)}
 
