@@ -44,8 +44,9 @@ from common.settings import Settings
 from common.storage import with_job
 from schemas.converter import unstructure
 from schemas.limits import Range
+from schemas.secrets import without_masks
 from schemas.train import TrainRequest, resolve
-from schemas.values import MASK, FieldError, FieldWarning
+from schemas.values import FieldError, FieldWarning
 
 __all__ = [
     "INTERFACE_VERSION",
@@ -97,13 +98,5 @@ __all__ = [
 
 def resolved(request: TrainRequest) -> dict[str, Any]:
     """The document that a run is handed as `JobSpec.request`: every default filled in, every secret left out."""
-    whole: dict[str, Any] = _without_masks(unstructure(resolve(request)))
+    whole: dict[str, Any] = without_masks(unstructure(resolve(request)))
     return whole
-
-
-def _without_masks(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: None if item == MASK else _without_masks(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_masks(item) for item in value]
-    return value

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from attrs import evolve
 
@@ -16,8 +15,9 @@ from common.backend import JobSpec
 from common.settings import Settings
 from common.storage import with_job
 from schemas.converter import unstructure
+from schemas.secrets import without_masks
 from schemas.train import Resources, TrainRequest, resolve
-from schemas.values import MASK, FieldWarning
+from schemas.values import FieldWarning
 
 TRAINER = (sys.executable, "-P", "-m", "trainyard.trainer")
 
@@ -45,7 +45,7 @@ def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpe
     return JobSpec(
         engine="text",
         argv=TRAINER,
-        request=_without_masks(unstructure(ready)),
+        request=without_masks(unstructure(ready)),
         options=_options(settings, processes, machine.nodes),
         lane=next(reversed(needs)),
         needs=needs,
@@ -65,7 +65,7 @@ def _own_trainer(request: TrainRequest, machine: Machine) -> JobSpec:
     return JobSpec(
         engine="command",
         argv=request.extra_parameters.command or (),
-        request=_without_masks(unstructure(ready)),
+        request=without_masks(unstructure(ready)),
         lane=next(reversed(needs)),
         needs=needs,
         output=with_job(ready.artifacts.output_uri, request.job_id),
@@ -155,12 +155,3 @@ def _resource_warnings(request: TrainRequest, resources: Resources, machine: Mac
 
 def _lowered(path: str, default: float, have: float, machine: Machine) -> FieldWarning:
     return FieldWarning(path, f"lowered from the default {default:g} to the {have:g} that {machine.called} has")
-
-
-def _without_masks(value: Any) -> Any:
-    """The document without its secrets: the run finds those in `secrets.<n>`."""
-    if isinstance(value, dict):
-        return {key: None if item == MASK else _without_masks(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_masks(item) for item in value]
-    return value
