@@ -144,9 +144,9 @@ class Dispatch:
             return
         free = None if capacity.free is None else Counter(capacity.free)
         blocked = lane in self._reasons
-        most = len(self._handover.taken) + (1 if blocked else room)  # of a blocked lane only the head is of interest
+        most = 1 if blocked else room  # of a blocked lane only the head is of interest
         with self._handover.noting_settled() as settled:
-            waiting = await self._store.waiting(lane, self._clock.now(), most)
+            waiting = await self._store.waiting(lane, self._clock.now(), most, self._handover.taken)
         for record in waiting:
             if record.job.uid in self._handover.taken or record.job.uid in settled:
                 continue

@@ -15,7 +15,7 @@ import structlog
 from attrs import define
 
 from common.access import Auth
-from common.errors import NotFound
+from common.errors import NotFound, TrainyardError
 from common.folder import write_whole
 from common.settings import Settings
 from common.storage import local_path
@@ -52,7 +52,8 @@ class _Watched:
     view: View | None = None
     source: Path | None = None
     remote: RemoteFolder | None = None
-    newest: int = -1
+    #: It may have events that are not in the folder.
+    stale: bool = True
     failures: int = 0
     failing_since: float = 0.0
     not_before: float = 0.0
@@ -78,6 +79,7 @@ class Mirror:
         self._settings = settings
         self._register = settings.data_dir / "mirrors"
         self._watched: dict[str, _Watched] = {}
+        self._seen = 0
         #: Of folders and of object stores apart: a network that is lost holds up no folder.
         self._queues: dict[bool, asyncio.Queue[_Watched]] = {far: asyncio.Queue() for far in (False, True)}
         self._threads = {far: ThreadPoolExecutor(_COPIES, f"mirror-{far}") for far in (False, True)}
@@ -109,6 +111,7 @@ class Mirror:
 
     async def run(self) -> None:
         """Copy until cancelled."""
+        _, self._seen = await self._store.event_bounds()  # before anything is copied
         copiers = [
             asyncio.create_task(self._copier(queue), name=f"mirror-{far}-{n}")
             for far, queue in self._queues.items()
@@ -118,6 +121,7 @@ class Mirror:
             await self._take_up()
             while True:
                 await asyncio.sleep(self._settings.mirror_seconds)
+                await self._note_stale()
                 for job in list(self._watched.values()):
                     self._enqueue(job)
         finally:
@@ -126,6 +130,18 @@ class Mirror:
             await asyncio.gather(*copiers, return_exceptions=True)
             for threads in self._threads.values():
                 threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _note_stale(self) -> None:
+        """Which folders lack events: one question for all of them."""
+        try:
+            _, newest = await self._store.event_bounds()
+            told = await self._store.told(self._seen, newest)
+        except TrainyardError as e:
+            log.warning("mirror: the store can't be asked for news", error=e.message)
+            return
+        self._seen = newest
+        for uid in told & self._watched.keys():
+            self._watched[uid].stale = True
 
     async def _take_up(self) -> None:
         """What an earlier service left unfinished; whether it ended meanwhile says the store."""
@@ -200,11 +216,10 @@ class Mirror:
             job.source = (await self._folders.newest((await self._store.job_by_uid(job.uid)).job)).log
             job.view = View(masker=Masker((await self._store.secrets(job.uid)).values()))
         if job.kept is None:
-            job.kept, job.newest = await self._thread(load, job.folder, job.uid), -1
-        _, newest = await self._store.event_bounds()
-        if newest != job.newest or ended:
+            job.kept, job.stale = await self._thread(load, job.folder, job.uid), True
+        if job.stale or ended:
+            job.stale = False
             await self._copy_events(job)
-            job.newest = newest
         assert job.source is not None
         limit = self._settings.max_train_log_bytes
         job.kept = await self._thread(copy_log, job.source, job.folder, job.kept, job.view, limit, ended)

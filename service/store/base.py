@@ -5,7 +5,7 @@ a job's row is the fold of its events.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -207,8 +207,8 @@ class Store(ABC):
         """The lanes that have queued jobs which no backend took yet."""
 
     @abstractmethod
-    async def waiting(self, lane: str, now: float, limit: int) -> list[JobRecord]:
-        """The first jobs of a lane by priority, then age, that may start now."""
+    async def waiting(self, lane: str, now: float, limit: int, without: Collection[str] = ()) -> list[JobRecord]:
+        """The first jobs of a lane by priority, then age, that may start now; those of the uids `without` left out."""
 
     @abstractmethod
     async def events(self, uid: str | None, after: int, limit: int) -> list[StoredEvent]:
@@ -217,6 +217,10 @@ class Store(ABC):
     @abstractmethod
     async def event_bounds(self) -> tuple[int, int]:
         """The oldest and the newest id that is kept; (0, 0) when there is none."""
+
+    @abstractmethod
+    async def told(self, after: int, newest: int) -> set[str]:
+        """The uids of the jobs with events whose ids are greater than `after` and not greater than `newest`."""
 
     @abstractmethod
     async def checkpoints(self, uid: str) -> list[str]:

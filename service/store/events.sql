@@ -23,6 +23,10 @@ SELECT id, job_uid, type, data FROM events WHERE id > ? ORDER BY id LIMIT ?
 -- The oldest and the newest id.
 SELECT COALESCE((SELECT MIN(id) FROM events), 0), COALESCE((SELECT MAX(id) FROM events), 0)
 
+-- name: told
+-- The jobs with events beyond one id and up to another.
+SELECT DISTINCT job_uid FROM events WHERE id > ? AND id <= ?
+
 -- name: checkpoints
 -- A job's checkpoints.
 SELECT id, data FROM events INDEXED BY events_checkpoint WHERE job_uid = ? AND type = 'job.checkpoint' ORDER BY id

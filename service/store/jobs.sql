@@ -80,10 +80,10 @@ WITH RECURSIVE hop (lane) AS (
 SELECT lane FROM hop WHERE lane IS NOT NULL
 
 -- name: waiting
--- The first jobs of a lane that may start now.
+-- The first jobs of a lane that may start now, without some.
 SELECT * FROM jobs INDEXED BY jobs_waiting
 WHERE status = 'queued' AND handle IS NULL AND lane = ? AND phase IS NOT 'paused' AND wanted = 'run'
-  AND (not_before IS NULL OR not_before <= ?)
+  AND (not_before IS NULL OR not_before <= ?) AND uid NOT IN (SELECT value FROM json_each(?))
 ORDER BY priority DESC, seq LIMIT ?
 
 -- name: secrets

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -15,6 +15,7 @@ from common.clock import Clock
 from common.errors import NotFound, StartError
 from common.event import Body
 from common.job import Job, Reason
+from common.json_text import to_text
 from common.secret import SecretBox
 from service.store import deliveries, events, jobs
 from service.store.base import (
@@ -188,8 +189,9 @@ class SqliteStore(Store):
     async def lanes(self) -> list[str]:
         return [row[0] for row in await self._read(jobs.SQL["lanes"])]
 
-    async def waiting(self, lane: str, now: float, limit: int) -> list[JobRecord]:
-        return [jobs.record(row) for row in await self._read(jobs.SQL["waiting"], (lane, now, limit))]
+    async def waiting(self, lane: str, now: float, limit: int, without: Collection[str] = ()) -> list[JobRecord]:
+        arguments = (lane, now, to_text([*without]), limit)
+        return [jobs.record(row) for row in await self._read(jobs.SQL["waiting"], arguments)]
 
     async def submissions(self, uid: str) -> list[tuple[int, str]]:
         rows = await self._read(events.SQL["submissions"], (uid,))
@@ -218,6 +220,9 @@ class SqliteStore(Store):
     async def event_bounds(self) -> tuple[int, int]:
         (row,) = await self._read(events.SQL["bounds"])
         return row[0], row[1]
+
+    async def told(self, after: int, newest: int) -> set[str]:
+        return {row[0] for row in await self._read(events.SQL["told"], (after, newest))}
 
     async def checkpoints(self, uid: str) -> list[str]:
         rows = await self._read(events.SQL["checkpoints"], (uid,))
