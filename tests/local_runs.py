@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from attrs import evolve
 
@@ -63,7 +64,8 @@ class LocalRuns:
         return self.backends[-1]
 
     def job(self, job_id: str = "job-1", attempt: int = 1) -> Job:
-        return Job(uid=job_id.encode().hex(), job_id=job_id, backend="local", attempt=attempt, status=Status.QUEUED)
+        uid = uuid5(NAMESPACE_URL, str(self.folder(job_id).path)).hex  # tests beside this one end runs by their uid
+        return Job(uid=uid, job_id=job_id, backend="local", attempt=attempt, status=Status.QUEUED)
 
     def folder(self, job_id: str = "job-1") -> JobFolder:
         return JobFolder(self.settings.jobs_dir / job_id)
