@@ -15,6 +15,7 @@ from benchmarks.table import interleaved, met, ratio, show
 from benchmarks.training_work import THREADS, Seen, Size, Work, by_peer, by_us, working
 
 METHODS = ("full", "lora")
+SCRIPTS = ("trl_sft", "accelerate_loop")
 LOOP = "hand-written accelerate loop, blocks"
 
 
@@ -49,27 +50,30 @@ COMPARISONS = (
 )
 
 
-def _measures(work: Work, method: str) -> dict[str, Callable[[], Seen]]:
+def _measures(work: Work, method: str, comparisons: Sequence[Against]) -> dict[str, Callable[[], Seen]]:
     """Each side once a round, however many comparisons it is in."""
     found: dict[str, Callable[[], Seen]] = {}
-    for against in (a for a in COMPARISONS if a.method == method):
+    for against in (a for a in comparisons if a.method == method):
         found[against.ours] = partial(by_us, work, method, packing=against.packing)
         found[against.peer] = partial(by_peer, work, against.script, method, against.peer_packing)
     return found
 
 
-def main(rounds: int = 5, size: Size = Size(), methods: Sequence[str] = METHODS) -> None:
+def main(
+    rounds: int = 5, size: Size = Size(), methods: Sequence[str] = METHODS, scripts: Sequence[str] = SCRIPTS
+) -> None:
     """Measure and print."""
+    comparisons = [a for a in COMPARISONS if a.method in methods and a.script in scripts]
     speeds: dict[str, list[float]] = {}
     with working(size) as work:
         for method in methods:
-            found = interleaved(rounds, _measures(work, method))
+            found = interleaved(rounds, _measures(work, method, comparisons))
             speeds |= {name: [seen.tokens_per_second for seen in runs] for name, runs in found.items()}
     rows = [
         (name, f"{statistics.median(seen):,.0f}", f"{min(seen):,.0f}-{max(seen):,.0f}") for name, seen in speeds.items()
     ]
     notes = []
-    for against in (a for a in COMPARISONS if a.method in methods):
+    for against in comparisons:
         value = ratio(speeds[against.ours], speeds[against.peer])
         goal = f"goal ≥ {against.goal}: {met(value, against.goal)}" if against.goal else "no goal"
         notes.append(f"{against.ours} / {against.peer}: {value:.2f} ({goal})")
@@ -94,4 +98,8 @@ def asked(parser: argparse.ArgumentParser) -> tuple[int, Size, Sequence[str]]:
 
 
 if __name__ == "__main__":
-    main(*asked(argparse.ArgumentParser(description=__doc__)))
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--against", choices=SCRIPTS, help="only this script")
+    found = asked(arguments)
+    against = arguments.parse_args().against
+    main(*found, scripts=(against,) if against else SCRIPTS)

@@ -85,7 +85,7 @@ def test_ctrl_c_tells_which_runs_go_on_and_how_to_end_them(server, document):
 def test_an_unknown_default_backend_is_refused_with_the_known_ones(server):
     server.settings["BACKEND"] = "nope"
     said = start_in_vain(server)
-    assert "one of local, simulated; got 'nope'" in said
+    assert "one of local, simulated, slurm; got 'nope'" in said
 
 
 def test_a_bad_setting_is_one_line_and_64():

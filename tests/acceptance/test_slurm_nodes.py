@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from common.folder import STACKS
 from service.revisions import put
 from tests.server import Server
 from tests.slurm_cluster import Cluster
-from trainyard.guard import processes_of
+from trainyard.guard import environment, name, processes_of
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +21,23 @@ def test_two_nodes_end_as_the_first_process_does(
 ) -> None:
     server.settings |= {"SLURM_POLL_SECONDS": "0.3", "BACKEND": "slurm", "GRACE_SECONDS": "30"}
     server.start()
+    secret = {"extra_parameters.nodes": 2, "extra_parameters.env": {"SITE_TOKEN": "st_hidden"}}
     for job_id in ("asked", "killed"):
-        server.post(put(training(job_id, max_steps=100_000), {"extra_parameters.nodes": 2}))
+        server.post(put(training(job_id, max_steps=100_000), secret))
     for job_id in ("asked", "killed"):
         slurm.until(lambda job_id=job_id: (server.get(f"/train/{job_id}")["progress"] or {}).get("step", 0) > 1, 120)
     server.request("POST", "/train/asked/cancel")
-    rank = (server.data_dir / "jobs/killed/attempts/1.0/ranks/1.pid").read_text()
+    ranks, said = server.data_dir / "jobs/killed/attempts/1.0/ranks", server.data_dir / "jobs/killed/train.log"
+    (ranks / STACKS).touch()
+    slurm.until(lambda: "most recent call first" in said.read_text())
+    rank = (ranks / "1.pid").read_text()
+    began = processes_of(f"{server.get('/train/killed')['uid']}.1.0")
+    sruns = [environment(pid) for pid in began if name(pid) == "srun"]
+    assert sruns
+    assert [b"SITE_TOKEN=st_hidden" in known for known in (environment(int(rank)), *sruns)] == [
+        True,
+        *[False] * len(sruns),
+    ]
     os.kill(int(rank), signal.SIGKILL)
     asked, killed = server.wait_end("asked"), server.wait_end("killed")
     assert (asked["status"], server.get("/train/asked/checkpoints")["checkpoints"][-1]["kind"]) == ("cancelled", "stop")

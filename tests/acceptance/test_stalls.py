@@ -26,7 +26,7 @@ def in_two(document: dict, **extra: object) -> dict:
 def test_a_run_that_hangs_shows_the_stacks_of_all_its_processes_and_is_tried_again(server, training):
     server.settings |= {"RETRY_SECONDS": "0.1", "GRACE_SECONDS": "20"}
     server.start()
-    server.post(in_two(training("a", max_steps=600, save_steps=5), stall_minutes=0.25, max_retries=9))
+    server.post(in_two(training("a", max_steps=300, save_steps=5), stall_minutes=0.25, max_retries=9))
     wait_for_step(server, "a", 6)
     ranks = [rank(server, "a", number) for number in (0, 1)]
     os.kill(ranks[1], signal.SIGSTOP)  # the other one waits for it in the middle of a step

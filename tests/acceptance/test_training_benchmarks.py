@@ -18,12 +18,12 @@ TINY = ("--rounds", "1", "--steps", "2", "--hidden", "32", "--layers", "1")
     [
         (
             "training",
-            ("--method", "lora"),
-            ("ours, lora, packing on", "TRL, wrapped; lora", "accelerate loop", "goal ≥ 0.97"),
+            (*LORA, "--against", "accelerate_loop"),
+            ("ours, lora, packing on", "accelerate loop", "goal ≥ 0.97"),
         ),
         (
             "training_start",
-            ("--method", "lora"),
+            LORA,
             ("ours, lora", "ours, lora, from POST", "TRL, bfd, lora", "goal ≤ 0.9"),
         ),
         ("training_report", (), ("a report each step", "one report alone", "goal < 1%")),

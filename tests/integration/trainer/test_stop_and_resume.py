@@ -115,14 +115,14 @@ def test_data_that_became_shorter_is_gone_on_with_in_the_next_epoch(here):
 def test_a_run_that_stops_between_two_reports_tells_where_it_stands_and_resumes_as_if_it_never_had(new_job):
     whole, parts = new_job("whole"), new_job("parts")
     for job in (whole, parts):
-        job.tuning |= {"max_steps": 300, "logging_steps": 30}
+        job.tuning |= {"max_steps": 120, "logging_steps": 20}
     assert whole.run() == 0, whole.log
     child = parts.start()
     parts.wait("progress", child)
     child.send_signal(signal.SIGTERM)
     assert child.wait(timeout=60) == 75, parts.log
     stopped = parts.events("checkpoint")[-1]["step"]
-    assert stopped < 300
+    assert stopped < 120
     assert parts.events("progress")[-1]["step"] == stopped
     assert parts.run("2.0") == 0, parts.log
     assert parts.losses("2.0") == {step: loss for step, loss in whole.losses().items() if step > stopped}
