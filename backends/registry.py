@@ -97,21 +97,25 @@ class Registry:
         return None
 
     async def start(self, seconds: float) -> None:
-        """Load and start every backend, each within `seconds`; one that is unavailable stays, with the reason."""
-        for name in self.names():
-            try:
-                backend = self.get(name)
-                async with asyncio.timeout(seconds):
-                    await backend.start()
-            except InvalidRequest:
-                continue
-            except BackendUnavailable as e:
-                self._entries[name].unavailable = e.message
-            except TimeoutError:
-                self._entries[name].unavailable = f"its start took more than {seconds:.0f} s"
-            except Exception as e:  # as above
-                self._entries[name].backend = None
-                self._entries[name].broken = f"failed to start: {type(e).__name__}: {e}"
+        """Load all and start them side by side, each within `seconds`; an unavailable one stays, with the reason."""
+        async with asyncio.TaskGroup() as group:
+            for name in self.names():
+                group.create_task(self._start(name, seconds))
+
+    async def _start(self, name: str, seconds: float) -> None:
+        entry = self._entries[name]
+        try:
+            backend = self.get(name)
+            async with asyncio.timeout(seconds):
+                await backend.start()
+        except InvalidRequest:
+            return
+        except BackendUnavailable as e:
+            entry.unavailable = e.message
+        except TimeoutError:
+            entry.unavailable = f"its start took more than {seconds:.0f} s"
+        except Exception as e:  # as above
+            entry.backend, entry.broken = None, f"failed to start: {type(e).__name__}: {e}"
 
     async def started(self, name: str) -> None:
         """Start a backend once more whose start has failed; raises as that does, and what it raises is its reason."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # the trainer reads this module before its first event: it mu
 
 FORMAT = 1
 
+#: In the folder `ranks` of a run on several machines: touched when each of its processes is to write its stacks.
+STACKS = "stacks"
+
 
 @frozen(order=True)
 class Pair:

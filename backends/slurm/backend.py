@@ -10,9 +10,9 @@ import structlog
 from attrs import evolve
 
 from backends.engines.machine import missing_packages
-from backends.runs.commands import record_of, tell
+from backends.runs.commands import record_of
 from backends.runs.events import Told
-from backends.runs.run import Run, read_record
+from backends.runs.run import Run, claimed, read_record
 from backends.slurm import stopping
 from backends.slurm.accounting import Accounting
 from backends.slurm.client import CommandLine, NotReached, SbatchRefused, Transport
@@ -47,6 +47,8 @@ from schemas.values import FieldError
 log = structlog.get_logger(__name__)
 
 _KNOWN_SECONDS = 30.0
+_FIRST_SECONDS = 1.0
+_SILENT = "Slurm has not answered yet"
 _FILES_SECONDS = 1.0
 _SLACK_SECONDS = 10.0
 _NOT_HERE = (
@@ -77,19 +79,27 @@ class SlurmBackend(BaseTrainerBackend):
         self._unreached: set[tuple[str, int]] = set()
         """Attempts of which no submission ever reached Slurm, since it was sure that none had been made before."""
         self._knowing: asyncio.Task[None] | None = None
+        self._answered = asyncio.Event()
+        """Set once it was asked what the cluster has, whatever came of it."""
 
     async def start(self) -> None:
-        """Learn what the cluster has; one that does not answer is asked again until it does."""
+        """Begin to learn what the cluster has; one that does not answer soon is not waited for."""
         if (absent := self.transport.missing()) is not None:
             raise BackendUnavailable(_NOT_HERE.format(absent))
-        await self._learn()
-        self._knowing = asyncio.create_task(self._keep_known())
+        if self._knowing is None:
+            self._knowing = asyncio.create_task(self._keep_known())
+        try:
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self._answered.wait()
+        except TimeoutError:
+            self._away = self._away or _SILENT
 
     async def close(self) -> None:
         if self._knowing is not None:
             self._knowing.cancel()
             await asyncio.gather(self._knowing, return_exceptions=True)
         await self.poll.close()
+        await self._accounting.close()
         self.transport.close()
 
     def validate_request(self, request: TrainRequest) -> list[FieldError]:
@@ -159,11 +169,12 @@ class SlurmBackend(BaseTrainerBackend):
     async def send(self, handle: Handle, command: Command) -> None:
         folder = self._folder(handle.job_id)
         if isinstance(command, DumpStacks):
-            ids = await asyncio.to_thread(self._follower(handle, None).slurm_ids, self.poll.newest)
+            follower = self._follower(handle, None)
+            ids = await asyncio.to_thread(follower.slurm_ids, self.poll.newest)
+            await asyncio.to_thread(stopping.ask_for_stacks, follower.run)
             await self.transport.signal(ids, "USR2")
         elif (record := record_of(command)) is not None:
-            named = evolve(handle, attempt=pair_of(handle).attempt)
-            await asyncio.to_thread(tell, folder, named, record)
+            await asyncio.to_thread(_tell, folder, handle, record)
         else:
             await super().send(handle, command)
 
@@ -227,7 +238,8 @@ class SlurmBackend(BaseTrainerBackend):
     async def _is_lost(self, follower: Follower) -> bool:
         """Whether accounting does not know a living job either; it is remembered if it knows how it ended."""
         handle, pair = follower.handle, follower.pair
-        row = await self._accounting.row(handle.job_id, handle.uid, pair.attempt)
+        owner = await asyncio.to_thread(owner_of, follower.run)
+        row = await self._accounting.row(handle.job_id, handle.uid, pair.attempt, owner)
         follower.remembered = row
         return row is None or stage(row.state) is Stage.OVER
 
@@ -259,12 +271,13 @@ class SlurmBackend(BaseTrainerBackend):
 
     async def _keep_known(self) -> None:
         while True:
+            await self._learn()
+            self._answered.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_KNOWN_SECONDS):
                     await self._doubt.wait()
             if self._doubt.is_set():
                 await asyncio.sleep(self.poll.seconds)
-            await self._learn()
 
     async def _learn(self) -> None:
         try:
@@ -272,9 +285,13 @@ class SlurmBackend(BaseTrainerBackend):
             self._away = None
             self._doubt.clear()
         except BackendUnavailable as e:
-            if self._away is None:
+            if self._away in (None, _SILENT):
                 log.warning("the cluster can't be asked", error=e.message)
             self._away = e.message
+            self._doubt.set()
+        except Exception as e:  # what the cluster has is asked again, whatever went wrong with this answer
+            log.exception("what the cluster has can't be read")
+            self._away = f"what the cluster has can't be read: {type(e).__name__}: {e}"
             self._doubt.set()
 
     def _hint(self, partition: str | None) -> str:
@@ -312,6 +329,14 @@ class SlurmBackend(BaseTrainerBackend):
 
     def _folder(self, job_id: str) -> JobFolder:
         return JobFolder(Path(self.job_folder(job_id)).absolute())
+
+
+def _tell(folder: JobFolder, handle: Handle, record: dict[str, object]) -> None:
+    """For the run that is followed, also before it claims, or a newer one; calm where the job's folder is gone."""
+    pair = pair_of(handle)
+    newest = claimed(folder, handle.uid, pair.attempt)
+    if folder.path.is_dir():
+        folder.command(max(pair, newest.pair) if newest else pair, record)
 
 
 def _claimed_or_shut_out(folder: JobFolder, uid: str, pair: Pair) -> bool:

@@ -26,6 +26,7 @@ _UNREACHED = re.compile(r"connect failure|authentication|unable to process confi
 _GONE = re.compile(r"invalid job id|already completing|already completed|can not be altered|not running", re.IGNORECASE)
 _OURS = re.compile(r"TRAINYARD_\w+|(SBATCH|SQUEUE|SCANCEL|SACCT|SINFO)_\w+|SLURM_(?!CONF$|CLUSTERS$|JWT$)\w+")
 _MASK = 0o077
+_SAID = 500
 
 
 class NotReached(BackendUnavailable):
@@ -33,7 +34,11 @@ class NotReached(BackendUnavailable):
 
 
 class SbatchRefused(Exception):
-    """Slurm does not take the job, now or later; the message is its own."""
+    """Slurm does not take the job, now or later; the message is its own, and so are the lines that it was put in."""
+
+    def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.lines = lines or (message,)
 
 
 @frozen
@@ -134,8 +139,8 @@ class CommandLine:
         try:
             await self._call("scancel", *arguments)
         except SbatchRefused as e:
-            if not _GONE.search(str(e)):
-                raise BackendUnavailable(f"scancel: {e}") from e
+            if refused := [line for line in e.lines if not _GONE.search(line)]:  # a line for each job
+                raise BackendUnavailable(f"scancel: {' '.join(refused)[:_SAID]}") from e
 
     async def _call(self, *command: str, text: str = "") -> str:
         """What the command prints. Raises `SbatchRefused` with its complaint, `BackendUnavailable` for "later"."""
@@ -144,12 +149,13 @@ class CommandLine:
         )
         if code == 0:
             return out
-        said = " ".join(dict.fromkeys(line.strip() for line in complaint.splitlines() if line.strip()))
-        said = re.sub(rf"{command[0]}: (error|fatal): ", "", said)[:500] or f"left with {code} without a word"
+        bare = re.sub(rf"{command[0]}: (error|fatal): ", "", complaint)
+        lines = list(dict.fromkeys(line.strip() for line in bare.splitlines() if line.strip()))
+        said = " ".join(lines)[:_SAID] or f"left with {code} without a word"
         if _LATER.search(said):
             error = NotReached if _UNREACHED.search(said) else BackendUnavailable
             raise error(f"Slurm does not answer {command[0]}: {said}")
-        raise SbatchRefused(said)
+        raise SbatchRefused(said, lines)
 
     def _run(self, command: Sequence[str], text: bytes) -> tuple[int, str, str]:
         try:

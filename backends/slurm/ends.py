@@ -31,7 +31,8 @@ def ended(run: Run, claimed: bool, row: Row | None, asked: bool) -> RunEnded:
     if not claimed:
         return _never_began(end, row, word)
     if end.reason is Reason.LOST:
-        end = evolve(end, reason=None, code=row.code if not row.signal else None, signal=row.signal or _by(row))
+        number = row.signal or _by(row)
+        end = evolve(end, reason=None, code=None if number else row.code, signal=number)
     if word is None and end.reason is None and _lacked_memory(end):
         word = Reason.OUT_OF_MEMORY
     said = _said(row) if word is not None and word is not end.reason else None

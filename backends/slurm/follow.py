@@ -11,7 +11,7 @@ from backends.runs.run import Run, read_record
 from backends.slurm.ends import ended
 from backends.slurm.query import Look, Missing
 from backends.slurm.rows import Row
-from backends.slurm.states import Stage, stage, waiting
+from backends.slurm.states import Stage, has_run, stage, waiting
 from backends.slurm.stopping import was_cancelled
 from common.backend import Cursor, Handle, RunEnded
 from common.clock import Clock
@@ -57,6 +57,8 @@ class Follower:
     missing: Missing = field(factory=Missing)
     _seen: int = 0
     _over_since: float | None = None
+    #: Slurm began its script, so that there may be a claim.
+    _ran: bool = False
     _detail: str | None = None
 
     @property
@@ -111,6 +113,7 @@ class Follower:
         self.missing = self.missing.after(self.clock.monotonic(), listed=found is not None)
         if found is not None:
             self.row = found
+            self._ran = self._ran or has_run(found.state)
 
     def _restart(self) -> int | None:
         """A larger restart that Slurm counts, once the run before it is over; or that has claimed already."""
@@ -119,15 +122,19 @@ class Follower:
         return newest if (newest := max(counted, claimed)) > self.pair.restart else None
 
     def _is_over(self) -> bool:
-        """Slurm says so; `exit.json` is waited for a while, as a shared file system may be late."""
+        """Slurm says so; a claim and its `exit.json` are waited for a while, as a shared file system may be late."""
         if self.row is None or stage(self.row.state) is not Stage.OVER:
             self._over_since = None
             return False
-        if self.reader is None or self.run.ended():
+        if self.run.ended() if self.reader is not None else self._never_began():
             return True
         now = self.clock.monotonic()
         self._over_since = now if self._over_since is None else self._over_since
         return now - self._over_since >= self.lost_seconds
+
+    def _never_began(self) -> bool:
+        """Surely: Slurm never gave it nodes, or we shut it out."""
+        return not self._ran or was_cancelled(self.folder, self.pair)
 
     def _forgotten(self) -> bool:
         over = self.row is not None and stage(self.row.state) is Stage.OVER

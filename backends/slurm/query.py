@@ -92,16 +92,24 @@ class Poll:
                 wait = self.newest.began + self.seconds - self._clock.monotonic()
                 if wait > 0:
                     await asyncio.sleep(wait)
-                self.newest = await self._look()
+                self.newest = await self._look_safely()
                 self._news.set()
                 self._news = asyncio.Event()
                 await asyncio.sleep(0)  # those who waited for it leave before the next is begun
         finally:
             self._task = None
 
-    async def _look(self) -> Look:
-        self.asked += 1
+    async def _look_safely(self) -> Look:
+        """A look, whatever goes wrong: all who follow a run wait for the next one."""
         number, began = self.newest.number + 1, self._clock.monotonic()
+        try:
+            return await self._look(number, began)
+        except Exception as e:
+            log.exception("Slurm's queue can't be read; jobs stay as they are")
+            return Look(number=number, began=began, away=f"Slurm's queue can't be read: {type(e).__name__}: {e}")
+
+    async def _look(self, number: int, began: float) -> Look:
+        self.asked += 1
         try:
             found = await self._cluster.rows()
         except BackendUnavailable as e:

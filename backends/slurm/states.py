@@ -22,6 +22,10 @@ _RUNS = (
     *("RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"),
     *("UPDATE_DB", "EXPEDITING"),
 )
+#: `CANCELLED` and `DEADLINE` are said of jobs that only waited, too.
+_HAS_RUN = frozenset(
+    {"RUNNING", "COMPLETING", "COMPLETED", "FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY"}
+)
 _OVER: dict[str, Reason | None] = {
     "COMPLETED": None,
     "FAILED": None,
@@ -66,6 +70,11 @@ def stage(state: str) -> Stage:
     if state in _WAITS:
         return Stage.WAITS
     return Stage.OVER if state in _OVER else Stage.RUNS
+
+
+def has_run(state: str) -> bool:
+    """Whether a job in this state had nodes, and its script began, or was about to."""
+    return state in _HAS_RUN
 
 
 def is_known(state: str) -> bool:

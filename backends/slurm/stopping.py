@@ -1,9 +1,11 @@
 """What we asked Slurm to do to a run, noted in the job folder: a service that comes after must know it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from common.folder import JobFolder, Pair
+from backends.runs.run import Run
+from common.folder import STACKS, JobFolder, Pair
 
 
 def asked(folder: JobFolder, pair: Pair) -> float | None:
@@ -26,6 +28,12 @@ def was_cancelled(folder: JobFolder, pair: Pair) -> bool:
 def note_cancelled(folder: JobFolder, pair: Pair) -> None:
     """Before it is done: what was noted and then not done is asked for again."""
     _cancelled(folder, pair).touch(0o600)
+
+
+def ask_for_stacks(run: Run) -> None:
+    """Of the processes on all machines but the first, where the guard has a signal for it."""
+    with suppress(FileNotFoundError):  # one process, or none yet
+        (run.claim / "ranks" / STACKS).touch(0o600)
 
 
 def _note(folder: JobFolder, pair: Pair) -> Path:

@@ -165,6 +165,7 @@ class _Warden:
     _wishes: list[int] = field(factory=list)
     _pids: dict[int, int] = field(factory=dict)
     _looked: float = 0.0
+    _stacks: int = 0
 
     def watch(self) -> None:
         while self.first is None:
@@ -192,6 +193,9 @@ class _Warden:
         if self.among is None or now < self._looked + _REAPED_EVERY:
             return None
         self._looked = now
+        if self.among.node and (asked := nodes.stacks_asked(self.ranks.folder)) != self._stacks:
+            self._stacks = asked
+            self._wishes.append(signal.SIGUSR2)
         return self.ranks.first(0)
 
     def _known(self) -> dict[int, int]:

@@ -1,23 +1,29 @@
 """Several machines for one run, under Slurm: `srun` starts `python -m trainyard.trainer.nodes` on each of them.
 
 The first machine has the guard, the launcher that tells the run's events, and torch's rendezvous. What the processes
-tell each other of their ends lies in the attempt's folder, which all machines share.
+tell each other of their ends lies in the attempt's folder, which all machines share. So do the secrets: `srun` gets
+none, and each machine reads them there, as the guard does on the first.
 """
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from attrs import frozen
 
+from common.folder import STACKS
 from trainyard.trainer.claim import Claim, Spec
 from trainyard.trainer.failures import ConfigError
 
 _LOOK_SECONDS = 0.1
-_ALL = range(1, signal.NSIG)
+_ALL = signal.valid_signals()
+_MODULE = "trainyard.trainer.nodes"
 
 
 @frozen
@@ -36,14 +42,17 @@ class Rendezvous:
 
 def start(claim: Claim, spec: Spec, meanwhile: Callable[[float], None]) -> int:
     """An agent on each machine, until all have left; the exit status of `srun`. Raises `ConfigError`."""
+    srun = shutil.which("srun") or "srun"
     command = [
-        *("srun", f"--nodes={spec.nodes}", f"--ntasks={spec.nodes}", "--ntasks-per-node=1", "--export=ALL"),
+        *(srun, f"--nodes={spec.nodes}", f"--ntasks={spec.nodes}", "--ntasks-per-node=1", "--export=ALL"),
         *(f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK', '1')}", "--mpi=none", "--input=none"),
-        *("--kill-on-bad-exit=0", "--wait=0", "--", sys.executable, "-P", "-m", __name__),
+        *("--kill-on-bad-exit=0", "--wait=0", "--", sys.executable, "-P", "-m", _MODULE),
         *(str(claim.folder.path), str(_free_port())),
     ]
+    secret = _secrets(claim)
+    carried = {name: value for name, value in os.environ.items() if secret.get(name) != value}
     try:
-        agents = subprocess.Popen(command, preexec_fn=_take_signals)
+        agents = subprocess.Popen(command, preexec_fn=_take_signals, env=carried)
     except OSError as e:
         raise ConfigError(f"extra_parameters.nodes: srun can't be started on the first machine: {e}") from e
     while (code := agents.poll()) is None:
@@ -59,11 +68,35 @@ def main(argv: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, FOR_RANKS)
     folder, port = argv
     claim = Claim.read(folder)
-    spec = Spec.read(claim)
     env = os.environ
+    if secret := {name: value for name, value in _secrets(claim).items() if name not in env}:
+        own = [sys.executable, "-P", "-m", _MODULE, *argv]
+        os.execve(sys.executable, own, {**env, **secret})  # noqa: S606 - itself, so that all of it heeds them
+    spec = Spec.read(claim)
     among = Rendezvous(int(env["SLURM_NODEID"]), spec.nodes, env["SLURM_LAUNCH_NODE_IPADDR"], int(port))
     _, failed = on_this_machine(claim, spec, Ranks.of(claim.own), among)
     return 1 if failed else 0
+
+
+def stacks_asked(ranks: Path) -> int:
+    """When the stacks of every process were last asked for; 0: never. The guard reaches the first machine's alone."""
+    try:
+        return (ranks / STACKS).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _secrets(claim: Claim) -> dict[str, str]:
+    """What the guard put into the run's environment of the attempt's secrets. Raises `ConfigError`."""
+    path = claim.folder.secrets(claim.pair.attempt)
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{path} can't be read: {type(e).__name__}") from e
+    token = found.get("job_token") if found.get("events_url") else None
+    return {**({"TRAINYARD_JOB_TOKEN": token} if token else {}), **(found.get("env") or {})}
 
 
 def _free_port() -> int:

@@ -122,6 +122,23 @@ async def test_a_start_that_hangs_or_is_refused_leaves_the_others_working(plugin
     await found.close()
 
 
+async def test_backends_that_are_slow_to_start_wait_for_each_other_no_longer_than_for_the_slowest(plugin, tmp_path):
+    meet = """
+import asyncio
+async def start(self):
+    (here := self.context.settings.data_dir / self.name).touch()
+    while not all((here.parent / name).exists() for name in ("meets-a", "meets-b")):
+        await asyncio.sleep(0.01)
+Backend.start = start
+"""
+    plugin("first_pkg", "meets-a", GOOD + meet)
+    plugin("second_pkg", "meets-b", GOOD + meet)
+    found = registry(tmp_path)
+    await found.start(5)
+    assert (found.unavailable("meets-a"), found.unavailable("meets-b")) == (None, None)
+    await found.close()
+
+
 async def test_a_backend_that_can_not_be_closed_keeps_no_other_open(plugin, tmp_path):
     plugin("closing_a", "a-breaks", GOOD + "\nasync def bad(self): raise OSError('stuck')\nBackend.close = bad")
     plugin("closing_z", "z-closes", GOOD + "\nasync def good(self): self.closed = True\nBackend.close = good")

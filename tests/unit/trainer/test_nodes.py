@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
-from common.folder import JobFolder, Pair
+from common.folder import STACKS, JobFolder, Pair
 from trainyard.trainer.claim import Claim, Spec
 from trainyard.trainer.launch import _Warden
-from trainyard.trainer.nodes import Rendezvous
+from trainyard.trainer.nodes import Rendezvous, start
 from trainyard.trainer.ranks import Ranks
 
 
@@ -54,3 +56,41 @@ def test_a_machine_looks_after_its_own_processes_and_hears_of_the_others_ends(ra
     ranks.name_first(ranks.earliest())
     warden._looked = 0.0
     assert str(warden._elsewhere()) == "process 0: out of memory"
+
+
+def test_what_begins_the_other_machines_carries_no_secret(claim, tmp_path, monkeypatch):
+    secrets = {"env": {"HF_TOKEN": "hf_x", "OMP_NUM_THREADS": "9"}, "job_token": "jt_x", "events_url": "http://here"}
+    claim.folder.secrets(1).write_text(json.dumps(secrets))
+    (tmp_path / "srun").write_text(
+        f"#!/bin/sh\n{sys.executable} -c 'import os; print(dict(os.environ))' > {tmp_path}/env"
+    )
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    present = {"HF_TOKEN": "hf_x", "TRAINYARD_JOB_TOKEN": "jt_x", "MODULES": "cuda", "OMP_NUM_THREADS": "2"}
+    for name, value in present.items():
+        monkeypatch.setenv(name, value)
+    assert start(claim, write(claim, options={"nodes": 2}), lambda _: None) == 0
+    carried = (tmp_path / "env").read_text()
+    assert "'MODULES': 'cuda'" in carried
+    assert "'OMP_NUM_THREADS': '2'" in carried, "what the guard set over it is no secret"
+    assert "hf_x" not in carried
+    assert "jt_x" not in carried
+
+
+def test_a_machine_without_a_guard_passes_the_wish_for_stacks_to_its_processes(ranks):
+    waits = (
+        "import signal; signal.signal(12, lambda *_: print('asked', flush=True)); print(1, flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "1\n"
+        (ranks.folder / "1.pid").write_text(str(process.pid))
+        (ranks.folder / STACKS).touch()
+        first, second = (_Warden(ranks, 1, Rendezvous(node, 2, "127.0.0.1", 1)) for node in (0, 1))
+        for warden in (first, second):
+            warden._elsewhere()
+        assert (first._wishes, len(second._wishes)) == ([], 1)
+        second.take(0.01)
+        assert process.stdout.readline() == "asked\n"
+        second._looked = 0.0
+        second._elsewhere()
+        assert second._wishes == [], "once is enough"

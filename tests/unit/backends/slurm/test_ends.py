@@ -71,6 +71,11 @@ def test_a_killed_guard_is_a_signal(tmp_path: Path) -> None:
     assert (found.code, found.signal, found.reason) == (None, 9, None)
 
 
+def test_without_an_outcome_slurms_zero_is_no_success(tmp_path: Path) -> None:
+    found = end(tmp_path, {"state": "COMPLETED", "status": 0})
+    assert (found.code, found.signal) == (None, 9)
+
+
 @pytest.mark.parametrize("outcome", [None, KILLED])
 def test_memory_is_told_from_the_log_where_slurm_says_no_more(tmp_path: Path, outcome: Any) -> None:
     line = "slurmstepd: error: Job 7 exceeded memory limit (183152640 > 104857600), being killed"
