@@ -96,5 +96,6 @@ def test_what_every_submission_asks_walks_through_no_table(database: sqlite3.Con
     sql = load("jobs")[name]
     plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?"))]
     assert plan
-    assert [step for step in plan if (step.startswith("SCAN") and step != "SCAN hop") or "jobs_by_status" in step] == []
+    scans = [step for step in plan if step.startswith("SCAN") and not step.startswith(("SCAN hop", "SCAN json_each"))]
+    assert scans + [step for step in plan if "jobs_by_status" in step] == []
     database.close()
