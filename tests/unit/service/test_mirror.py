@@ -91,7 +91,7 @@ async def test_a_folder_is_kept_while_the_job_runs_and_complete_after_its_end(st
         await store.append(uid, [JobProgress(step=2, loss=1.5), JobSucceeded(step=2)])
         mirror.watch(uid, "job-1", folder)
         mirror.finish(uid)
-        await until(lambda: not mirror.unfinished)
+        await until(lambda: not mirror.unfinished and not [*(settings.data_dir / "mirrors").iterdir()])
     assert (folder / "train.log").read_text() == "token •••• done\nlast, without an end"
     assert lines(folder / "events.jsonl") == served(await store.events(uid, 0, 100))
     metrics = lines(folder / "metrics.jsonl")
