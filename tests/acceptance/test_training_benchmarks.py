@@ -18,8 +18,8 @@ TINY = ("--rounds", "1", "--steps", "2", "--hidden", "32", "--layers", "1")
     [
         (
             "training",
-            (*LORA, "--against", "accelerate_loop"),
-            ("ours, lora, packing on", "accelerate loop", "goal ≥ 0.97"),
+            LORA,
+            ("ours, lora, packing on", "TRL, wrapped; lora", "accelerate loop", "goal ≥ 0.97"),
         ),
         (
             "training_start",

@@ -26,7 +26,7 @@ def prepared(new_job, name, method, processes=1, strategy="auto", **tuning):
 
 @pytest.mark.parametrize(
     ("method", "strategy", "packing"),
-    [("full", "ddp", True), ("lora", "fsdp", True), ("full", "fsdp", False)],
+    [("lora", "auto", False), ("full", "ddp", True), ("lora", "fsdp", True), ("full", "fsdp", False)],
 )
 def test_the_curve_of_two_processes_is_that_of_one(new_job, method, strategy, packing):
     one = prepared(new_job, "one", method, packing=packing)
