@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ class Mirror:
 
     async def run(self) -> None:
         """Copy until cancelled."""
-        _, self._seen = await self._store.event_bounds()  # before anything is copied
+        with suppress(TrainyardError):  # then every folder is looked at once more
+            _, self._seen = await self._store.event_bounds()  # before anything is copied
         copiers = [
             asyncio.create_task(self._copier(queue), name=f"mirror-{far}-{n}")
             for far, queue in self._queues.items()
