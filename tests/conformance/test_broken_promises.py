@@ -14,6 +14,7 @@ from backends.local.backend import LocalBackend
 from backends.simulated.backend import SimulatedBackend
 from common.backend import Handle, RunEnded
 from common.event import JobProgress
+from trainyard import guard
 
 class Impure(SimulatedBackend):
     name = "impure"
@@ -68,12 +69,17 @@ class Fenceless(LocalBackend):
 
 class Doubling(LocalBackend):
     name = "doubling"
-    submitted = False
+    submitted, second = False, None
     async def submit(self, job, attempt, spec):
         if self.submitted:
+            self.second = f"{job.uid}.{attempt + 1}.0"
             await asyncio.to_thread(self._start, job, attempt + 1, spec, ())
         self.submitted = True
         return await super().submit(job, attempt, spec)
+    async def close(self):
+        if self.second is not None:
+            await asyncio.to_thread(guard.end_run, self.second)  # the test leaves nothing behind
+        await super().close()
 """
 SUITES = """
 from tests.conformance import test_local as local, test_simulated as simulated
