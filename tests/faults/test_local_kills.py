@@ -1,5 +1,6 @@
 """Cancelled, killed, orphaned: afterwards nothing of a run is left, and its place is free."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -32,7 +33,9 @@ async def runs(tmp_path: Path) -> AsyncIterator[LocalRuns]:
 
 
 def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    return False
 
 
 def guard_pid(runs: LocalRuns) -> int:
