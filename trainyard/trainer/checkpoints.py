@@ -87,6 +87,11 @@ class Checkpoints:
             log.warning("%s is passed over: %s", path, problem)
         return None
 
+    def in_size(self) -> Checkpoint | None:
+        """The newest whose files are all there and have their sizes: a guess at `newest` that takes no time."""
+        found = next((path for path in self._steps() if damage(path, self.uid, sums=False) is None), None)
+        return None if found is None else Checkpoint(found, read_json(found / RECORD) or {})
+
     def save(self, step: int, needed: int, write: Callable[[Path], Mapping[str, Any]]) -> Checkpoint:
         """Write a checkpoint of `step`: `write` fills the folder it is given and returns the record's own fields.
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from trainyard.trainer.checkpoints import Checkpoints
+from trainyard.trainer.imports import quickly
+from trainyard.trainer.looking import Looking
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.datasets import remote
 from trainyard.trainer.sources.limits import Limits
@@ -33,9 +35,7 @@ def start(run: Run) -> Result:
 
 
 def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) -> Result:
-    newest = checkpoints.newest()
-    if newest is not None:
-        run.control.saved_step = run.report.step = newest.step
+    looking = Looking(run, checkpoints)
 
     if remote(run.spec.request):
         run.report.phase("downloading")
@@ -60,9 +60,9 @@ def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) 
 
     run.report.phase("preparing")
     leave_out(settings)
-    with run.control.interruptible():
+    with run.control.interruptible(), quickly():
         train: Callable[..., Result] = import_module(loop).train
-    return train(run, settings, corpus, checkpoints, newest)
+    return train(run, settings, corpus, checkpoints, looking.newest())
 
 
 def _tell(run: Run, corpus: Corpus) -> None:
