@@ -17,6 +17,7 @@ DEFAULT_URL = "http://127.0.0.1:8001"
 _LATER = frozenset({429, 502, 503, 504})
 _MAX_WAIT = 30.0
 _JSON = {"Accept": "application/json"}
+_chance = random.Random()
 
 
 class Outage:
@@ -37,7 +38,7 @@ class Outage:
         if now - self._began >= self.patience:
             return None
         self.tries += 1
-        return min(self.first_wait * 2.0 ** min(self.tries - 1, 16), _MAX_WAIT) * random.uniform(0.75, 1.25)
+        return min(self.first_wait * 2.0 ** min(self.tries - 1, 16), _MAX_WAIT) * _chance.uniform(0.75, 1.25)
 
 
 class Connection:

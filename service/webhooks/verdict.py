@@ -11,6 +11,7 @@ from service.webhooks.sender import Answer
 
 LONGEST_WAIT = 3600.0
 _JITTER = 0.1
+_chance = random.Random()
 _GONE = 410
 _WORTH_ANOTHER_TRY = frozenset({408, 429})
 _WITH_RETRY_AFTER = frozenset({429, 503})
@@ -41,7 +42,7 @@ def judge(delivery: Delivery, answer: Answer, began: float, now: float, settings
 def back_off(tries: int, first: float) -> float:
     """Seconds until the next try after `tries` earlier ones and this: doubling to an hour, with jitter."""
     wait: float = min(first * 2.0 ** min(tries, 60), LONGEST_WAIT)
-    return wait * random.uniform(1 - _JITTER, 1 + _JITTER)
+    return wait * _chance.uniform(1 - _JITTER, 1 + _JITTER)
 
 
 def retry_after(text: str, now: float) -> float:

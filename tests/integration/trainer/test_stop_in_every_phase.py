@@ -40,7 +40,7 @@ def stopped_in(job, where, seconds, monkeypatch):
 @pytest.mark.parametrize(
     ("where", "seconds"),
     [
-        ("trainyard.trainer.text.engine:look", 0.3),
+        ("trainyard.trainer.text.engine:look", 0.1),
         (f"{TRAIN}:tokenise", 0.3),
         (f"{TRAIN}:models.load_model", 0.01),
     ],
