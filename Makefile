@@ -10,9 +10,10 @@ ACTS ?= 4
 
 install: $(STAMP)
 
+# Modules are compiled when they are first imported: most of them never are.
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,storage,quant,dev,bench]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[train,storage,quant,dev,bench]'
 	touch $(STAMP)
 
 demo: install

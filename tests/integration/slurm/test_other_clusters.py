@@ -31,7 +31,7 @@ async def test_what_the_controller_forgot_is_asked_of_accounting(accounting: Clu
         accounting.until(lambda: "CANCELLED" in accounting.call("sacct", "-X", "-n", "-j", number, "-o", "State"))
         _forget(accounting)
         end = await ended(backend, handle)
-        assert (end.reason, end.step) == (Reason.CANCELLED_OUTSIDE, 1)
+        assert (end.reason, end.step) == (Reason.CANCELLED_OUTSIDE, 1), end
         assert (await _found(runs)) == number
 
 
