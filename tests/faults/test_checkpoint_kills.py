@@ -16,7 +16,8 @@ from common.folder import Pair
 from tests.here import UID
 from tests.tiny import make_tiny_llama
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
-from trainyard.trainer.text.state import Generators, Position
+from trainyard.trainer.generators import Generators
+from trainyard.trainer.text.state import Position
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("killed_checkpoint.py")

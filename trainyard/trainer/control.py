@@ -23,7 +23,8 @@ from trainyard.trainer.reporting import Reporter
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _SECOND_TERM_AFTER = 5.0
 _PEEK_SECONDS = 1.0
-_REFUSED = {"validate": "this version has no validation on demand of a running job", "change": "it has no values"}
+_NO_VALUES = "it has no values"
+_NO_VALIDATION = "this engine has no validation on demand"
 
 
 @frozen
@@ -62,6 +63,9 @@ class Control:
         self._first_is_begun = False
         self._changes: list[Change] = []
         self._somebody_changes = False
+        self._no_validation: str | None = _NO_VALIDATION
+        self._validations: list[str] = []
+        self._validation_agreed = False
         self._signalled = False
         self._first_term: float | None = None
         self._leave_at_once = False
@@ -83,6 +87,10 @@ class Control:
         """Somebody asked for a checkpoint and has not had it."""
         return self._signalled or bool(self._wanted)
 
+    def answer_validations(self, why_not: str | None) -> None:
+        """Whether `validate` waits for the loop (None), or is refused and why; until this is called it is refused."""
+        self._no_validation = why_not
+
     def poll(self) -> None:
         """Read `control.jsonl` to its end and note, or answer, what is new."""
         for command in self._unread():
@@ -95,8 +103,8 @@ class Control:
     def agree(self, world: Together) -> tuple[bool, bool]:
         """Whether to stop, and whether to save, now: the same in every process, so all of them must call it."""
         self.poll()
-        stop, save, self._somebody_changes = world.any(
-            self.stop is not None, self.checkpoint_wanted, bool(self._changes)
+        stop, save, self._somebody_changes, self._validation_agreed = world.any(
+            self.stop is not None, self.checkpoint_wanted, bool(self._changes), bool(self._validations)
         )
         if stop:
             self._together = True
@@ -111,6 +119,17 @@ class Control:
         waiting, self._changes = self._changes, []
         shared: list[Change] = world.share(waiting)
         return shared
+
+    @property
+    def validation_wanted(self) -> bool:
+        """Somebody asked for a validation: the same in every process, since the last `agree`."""
+        return self._validation_agreed
+
+    def validations(self) -> list[str]:
+        """The ids of those who asked for one, taken off; they are to be answered when it is there."""
+        self._validation_agreed = False
+        waiting, self._validations = self._validations, []
+        return waiting
 
     def answer(self, command_id: str, ok: bool, message: str | None = None, step: int | None = None) -> None:
         """Answer a command: `step` is the one that a change holds from."""
@@ -185,8 +204,11 @@ class Control:
             self._wanted.append(command_id)
         elif command == "change" and isinstance(values := record.get("values"), dict):
             self._changes.append(Change(command_id, values))
+        elif command == "validate" and self._no_validation is None:
+            self._validations.append(command_id)
         else:
-            self._report.ack(command_id, False, _REFUSED.get(command, f"unknown command {command!r}"))
+            known = {"validate": self._no_validation, "change": _NO_VALUES}
+            self._report.ack(command_id, False, known.get(command) or f"unknown command {command!r}")
 
     def _unread(self, move: bool = True) -> list[dict[str, object]]:
         if not self._first:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from trainyard.trainer.direct import DirectFile
+
 _SIDE_BY_SIDE = 4
-_WORTH_A_THREAD = 1 << 16
 T = TypeVar("T")
 
 
@@ -68,13 +69,15 @@ class Sums:
         self._flushed.append(self._threads().submit(flush, path))
 
     @contextmanager
-    def open(self, path: Path) -> Iterator[Any]:
+    def open(self, path: Path) -> Iterator[DirectFile]:
         """A file to write, whose sum is known as soon as it is written."""
-        known: Future[str] = Future()
-        with path.open("wb") as file:
-            beside = _Summed(file, self._threads())
-            yield beside
-        known.set_result(beside.sha256.hexdigest())
+        file, known = DirectFile(path), Future[str]()
+        try:
+            yield file
+            file.close()
+        finally:
+            file.abandon()
+        known.set_result(file.sha256.hexdigest())
         self._known[path] = known
         self._flushed.append(self._threads().submit(flush, path))
 
@@ -101,27 +104,6 @@ class Sums:
     def _threads(self) -> ThreadPoolExecutor:
         self._pool = self._pool or ThreadPoolExecutor(_SIDE_BY_SIDE, "sums")
         return self._pool
-
-
-class _Summed:
-    """A file that takes its sum beside the writing: hashing and writing both leave the interpreter to others."""
-
-    def __init__(self, file: Any, pool: ThreadPoolExecutor) -> None:
-        self.sha256 = hashlib.sha256()
-        self._file, self._pool = file, pool
-
-    def write(self, data: Any) -> int:
-        if len(data) < _WORTH_A_THREAD:
-            self.sha256.update(data)
-            return int(self._file.write(data))
-        beside = self._pool.submit(self.sha256.update, data)
-        try:
-            return int(self._file.write(data))
-        finally:
-            beside.result()
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def flush(path: Path) -> None:

@@ -44,5 +44,5 @@ def test_every_number_that_is_told_is_on_the_board_over_all_attempts(here):
 
 
 def test_tensorboardx_is_not_imported_before_there_is_a_number():
-    code = "import sys; from trainyard.trainer.text.board import Board; sys.exit('tensorboardX' in sys.modules)"
+    code = "import sys; from trainyard.trainer.board import Board; sys.exit('tensorboardX' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -91,12 +91,12 @@ class Votes:
 
 
 def test_what_one_process_was_asked_all_do_at_the_same_step(attempt):
-    assert attempt.control.agree(Votes(False, False, False)) == (False, False)
+    assert attempt.control.agree(Votes(False, False, False, False)) == (False, False)
     attempt.command({"id": "c1", "command": "checkpoint"})
-    assert attempt.control.agree(Votes(False, False, False)) == (False, True)
-    assert attempt.control.agree(Votes(True, False, False)) == (True, True)
+    assert attempt.control.agree(Votes(False, False, False, False)) == (False, True)
+    assert attempt.control.agree(Votes(True, False, False, False)) == (True, True)
     with pytest.raises(Stopped, match="another process was asked to"):
-        attempt.control.check_together(Votes(True, False, False))
+        attempt.control.check_together(Votes(True, False, False, False))
 
 
 def test_a_change_is_taken_once_and_answered_with_its_step(attempt):
@@ -108,6 +108,30 @@ def test_a_change_is_taken_once_and_answered_with_its_step(attempt):
     assert attempt.control.changes(alone) == []
     attempt.control.answer("c1", True, step=7)
     assert attempt.data("ack")[-1] == {"id": "c1", "ok": True, "step": 7}
+
+
+def test_a_validation_that_can_be_had_waits_for_the_loop_and_is_taken_once(attempt):
+    attempt.control.answer_validations(None)
+    attempt.command({"id": "c1", "command": "validate"})
+    alone = World.alone(torch.device("cpu"))
+    attempt.control.poll()
+    assert not attempt.control.validation_wanted, "not before the processes agreed, after an optimiser step"
+    attempt.control.agree(alone)
+    assert attempt.control.validation_wanted and attempt.data("ack") == []
+    assert attempt.control.validations() == ["c1"]
+    assert not attempt.control.validation_wanted and attempt.control.validations() == []
+
+
+def test_a_validation_that_can_t_be_had_is_answered_with_the_reason(attempt):
+    attempt.control.answer_validations("the job has no validation_prompt")
+    attempt.command({"id": "c1", "command": "validate"})
+    attempt.control.poll()
+    assert attempt.data("ack") == [{"id": "c1", "ok": False, "message": "the job has no validation_prompt"}]
+
+
+def test_a_validation_asked_of_the_first_process_is_wanted_in_all(attempt):
+    attempt.control.agree(Votes(False, False, False, True))
+    assert attempt.control.validation_wanted and attempt.control.validations() == []
 
 
 def test_commands_and_usr1_are_for_the_first_process(attempt):

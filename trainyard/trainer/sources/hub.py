@@ -13,6 +13,8 @@ from trainyard.trainer.sources.watched import Abandoned, Progress, watched
 #: Of a model what transformers and peft read. Weights are safetensors; pickles only where there is nothing else.
 _MODEL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.safetensors")
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "pytorch_model.bin.index.json")
+#: Of a folder of diffusers' weights, the kinds of files; the first that is there is read.
+_TENSORS = (".safetensors", ".bin")
 #: The same weights once more, in the publisher's own layout.
 _TWICE = ("consolidated*.safetensors",)
 #: For an answer; and before the hub is asked again.
@@ -98,6 +100,56 @@ def fetch_model(
         return Path(snapshot_download(name, allow_patterns=chosen(told, weights), **common))
 
     return _asked(work, f"{at}: {name} (revision {revision})", ModelError, check, say)
+
+
+def fetch_folders(
+    place: Place,
+    token: str | None,
+    at: str,
+    check: Check,
+    say: Say,
+    *,
+    variant: str | None = None,
+    only: Sequence[str] = (),
+) -> Path:
+    """A model that is made of several, a folder each, as diffusers lays it out; as the cache has it without a hub.
+
+    `variant` as for `chosen_folders`; `only`: these folders, and what lies beside them where one is not there.
+    Raises `ModelError` or `SourceRefused`.
+    """
+    name, revision = place.repository, place.revision or "main"
+
+    def work(progress: Progress) -> Path:
+        from huggingface_hub import snapshot_download
+
+        common: dict[str, Any] = {"revision": revision, "token": token}
+        told = _told(name, common, _WAITS, progress)
+        if told is None:
+            return Path(snapshot_download(name, local_files_only=True, **common))
+        return Path(snapshot_download(name, allow_patterns=chosen_folders(told, variant, only), **common))
+
+    return _asked(work, f"{at}: {name} (revision {revision})", ModelError, check, say)
+
+
+def chosen_folders(names: Sequence[str], variant: str | None, only: Sequence[str]) -> list[str]:
+    """Of a model's files in folders those that are needed: of a folder's weights one kind, in the variant it has."""
+    folders = {name.partition("/")[0] for name in names if "/" in name}
+    wanted = folders & set(only) if only else folders
+    found = ["model_index.json"] if "model_index.json" in names else []
+    for folder in sorted(wanted):
+        found += _of_folder([name for name in names if name.startswith(f"{folder}/")], variant)
+    if set(only) - folders:
+        found += _of_folder([name for name in names if "/" not in name], variant)
+    return sorted(dict.fromkeys(found))
+
+
+def _of_folder(names: Sequence[str], variant: str | None) -> list[str]:
+    plain = [name for name in names if not name.endswith(_TENSORS) and _any(name, _MODEL_FILES)]
+    kind = next((end for end in _TENSORS if any(name.endswith(end) for name in names)), None)
+    tensors = [name for name in names if kind is not None and name.endswith(kind)]
+    ours = [name for name in tensors if variant is not None and f".{variant}." in name]
+    # Where the plain file is read, `diffusion_pytorch_model.fp16.safetensors` beside it is of no use.
+    return plain + (ours or [name for name in tensors if name.rpartition("/")[2].count(".") == 1] or tensors)
 
 
 def _told(name: str, common: Mapping[str, Any], waits: Sequence[float], progress: Progress) -> list[str] | None:

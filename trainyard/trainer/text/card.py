@@ -7,11 +7,12 @@ from typing import Any
 from attrs import frozen
 
 from trainyard.trainer.run import Run
+from trainyard.trainer.surroundings import versions
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.model import Source
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.state import Position, versions
+from trainyard.trainer.text.state import Position
 
 _GIB = 1 << 30
 

@@ -12,13 +12,16 @@ from attrs import frozen
 
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.finishing import Sums
+from trainyard.trainer.generators import gathered
+from trainyard.trainer.optimizer_file import OPTIMIZER, save_optimizer
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
+from trainyard.trainer.surroundings import surroundings
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.sharding import sharded, whole_optimizer, whole_state
-from trainyard.trainer.text.state import OPTIMIZER, Position, gathered, save_optimizer, surroundings
+from trainyard.trainer.text.state import Position
 
 _BYTES_A_PARAMETER = 12
 """fp32 weights and AdamW's two moments."""
@@ -79,7 +82,7 @@ class Keeper:
         self.checkpoints.begin(
             position.step,
             needed,
-            lambda folder, sums: self._write(folder, sums, position, state, waited_for=kind == "stop"),
+            lambda folder, sums: self._write(folder, sums, position, state),
             later=self.tokenizer.save_pretrained,
             then=lambda done: self._stands(done, kind, best),
         )
@@ -96,15 +99,9 @@ class Keeper:
             told["seconds"] = round(time.monotonic() - asked, 3)
         self.run.report.event("checkpoint", told)
 
-    def _write(
-        self, folder: Path, sums: Sums, position: Position, state: "State", *, waited_for: bool
-    ) -> dict[str, Any]:
-        models.save_for_resume(self.model, folder, state.weights)
-        if waited_for:  # sums and disk beside the writing of the optimizer, which is the larger part
-            for path in folder.iterdir():
-                sums.begin(path)
-        file = sums.open(folder / OPTIMIZER) if waited_for else (folder / OPTIMIZER).open("wb")
-        with file as optimizer:
+    def _write(self, folder: Path, sums: Sums, position: Position, state: "State") -> dict[str, Any]:
+        models.save_for_resume(self.model, folder, state.weights, sums.open)
+        with sums.open(folder / OPTIMIZER) as optimizer:
             save_optimizer(state.optimizer, self.scaler, optimizer)
         used = self.settings.cut(position.micro)
         batch = {

@@ -12,12 +12,13 @@ from common.clock import stamp
 from common.folder import FORMAT, write_whole
 from trainyard.trainer.checkpoints import fresh, publish
 from trainyard.trainer.run import Run
+from trainyard.trainer.surroundings import versions
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.card import Card
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.keep import data_of
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.state import Position, versions
+from trainyard.trainer.text.state import Position
 
 
 def write_result(

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch.distributed.tensor import DTensor
 
+from trainyard.trainer.generators import Generators
+from trainyard.trainer.numbers import numbers
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce
 from trainyard.trainer.text.loss import Loss
 from trainyard.trainer.text.sharding import exchanged, full
-from trainyard.trainer.text.state import Generators
 from trainyard.trainer.text.tokens.batches import blank, collate, dealt
 from trainyard.trainer.text.tokens.examples import Example
 
@@ -126,10 +126,3 @@ class Step:
         overflow = math.isfinite(loss) and self.scaler.is_enabled() and self.scaler.get_scale() > _LEAST_SCALE
         lost = not (math.isfinite(loss) and (math.isfinite(norm) or overflow))
         return Gradient(loss, norm, lost, size)
-
-
-def numbers(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether all of them are finite; of shares those of this process. Waits for the device once."""
-    held = [t.to_local() if isinstance(t, DTensor) else t for t in (t.detach() for t in tensors)]
-    ends = [torch.stack(t.aminmax()).float() for t in held if t.numel()]
-    return not ends or bool(torch.stack(ends).isfinite().all())

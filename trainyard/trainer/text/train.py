@@ -1,6 +1,5 @@
 """The text loop: device, data, model, optimizer, where to go on, steps, result. Order of the file is order of time."""
 
-import random
 import time
 from functools import partial
 from pathlib import Path
@@ -10,14 +9,16 @@ import numpy as np
 import torch
 from attrs import evolve
 
+from trainyard.trainer.board import Board
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.failures import NanLoss, Stopped
+from trainyard.trainer.generators import restore_generators, seed_all
 from trainyard.trainer.processes import World
+from trainyard.trainer.progress import Progress
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import both
-from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.evaluation import Evaluation
 from trainyard.trainer.text.keep import Keeper, differences, with_kept_micro
@@ -29,10 +30,10 @@ from trainyard.trainer.text.preflight import plan as preflight
 from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.sharding import held, sharded, spread, whole_state
-from trainyard.trainer.text.state import Position, load_optimizer, restore_generators
+from trainyard.trainer.text.state import Position, load_optimizer
 from trainyard.trainer.text.step import Gradient, Sequences, Step
 from trainyard.trainer.text.strategy import choose_strategy, may_shard, of_adapter
-from trainyard.trainer.text.tell import Progress, tell_data, tell_template
+from trainyard.trainer.text.tell import tell_data, tell_template
 from trainyard.trainer.text.tokens.batches import Epochs, split
 from trainyard.trainer.text.tokens.documents import keep_apart
 from trainyard.trainer.text.tokens.tokenise import tokenise
@@ -44,7 +45,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     torch.set_num_threads(run.spec.threads)
     if torch.get_num_interop_threads() != 1:  # it can be set once in a process
         torch.set_num_interop_threads(1)
-    _seed(settings.seed)
+    seed_all(settings.seed)
     models.quiet()
     world = World.join(run.claim, run.spec)
     device = world.device
@@ -101,7 +102,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
 
     # ---- optimizer, and where to go on ---------------------------------------------------------------------------
     if world.rank:
-        _seed(settings.seed + world.rank)  # every process drops out other places
+        seed_all(settings.seed + world.rank)  # every process drops out other places
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(settings, models.parameter_groups(model, settings.weight_decay), model)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
@@ -294,9 +295,3 @@ def _memory_gb(run: Run) -> float | None:
     """What the job was given of the host's memory."""
     given = part(run.spec.request, "resources").get("memory_gb")
     return float(given) if given else None
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

@@ -1,15 +1,18 @@
 """How a model, or an adapter alone, is written: for the stock loaders, and so that training goes on from it."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, PeftType
+from peft import PeftModel, PeftType, peft_model
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
+from transformers import modeling_utils
 
+from trainyard.trainer.tensor_file import write_tensors
 from trainyard.trainer.text.model.adapters import NAME, load
 from trainyard.trainer.text.model.base import stored_dtype
 from trainyard.trainer.text.model.merging import merged
@@ -23,6 +26,7 @@ TRAINED = "trained.safetensors"
 ALLOCATOR = "rank_allocator.pt"
 _WHOLE_FILES = (PeftType.LORA, PeftType.IA3, PeftType.LOHA, PeftType.LOKR, PeftType.OFT, PeftType.BOFT)
 State = Mapping[str, torch.Tensor]
+Opened = Callable[[Path], AbstractContextManager[Any]]
 
 
 def save_model(model: Any, folder: Path, state: State | None = None) -> None:
@@ -40,9 +44,10 @@ def save_model(model: Any, folder: Path, state: State | None = None) -> None:
         vars(model).pop("create_or_update_model_card", None)
 
 
-def save_for_resume(model: Any, folder: Path, state: State | None = None) -> None:
-    """As `save_model`, and beside it what the stock format drops."""
-    save_model(model, folder, state)
+def save_for_resume(model: Any, folder: Path, state: State | None = None, opened: Opened | None = None) -> None:
+    """As `save_model`, and beside it what the stock format drops; the weights into files that `opened` gives."""
+    with nullcontext() if opened is None else _written_into(opened):
+        save_model(model, folder, state)
     if not isinstance(model, PeftModel) or not _keeps_more(model):
         return
     tensors = dict(model.named_parameters()) if state is None else dict(state)
@@ -55,6 +60,25 @@ def save_for_resume(model: Any, folder: Path, state: State | None = None) -> Non
         ranks = model.peft_config[NAME].rank_pattern
         with (folder / ALLOCATOR).open("wb") as file:
             torch.save({**kept, "rank_pattern": ranks}, file)
+
+
+@contextmanager
+def _written_into(opened: Opened) -> Iterator[None]:
+    """The libraries' savers decide what is in a file; safetensors' own writer would take it through the page cache."""
+
+    def save(tensors: State, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+        with opened(Path(path)) as file:
+            write_tensors(tensors, file, metadata)
+
+    savers = (modeling_utils, peft_model)
+    before = [module.safe_save_file for module in savers]
+    for module in savers:
+        module.safe_save_file = save
+    try:
+        yield
+    finally:
+        for module, own in zip(savers, before, strict=True):
+            module.safe_save_file = own
 
 
 def load_adapter(model: Any, folder: Path, device: torch.device) -> None:

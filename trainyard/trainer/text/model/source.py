@@ -1,6 +1,5 @@
 """Where the base model lies on this machine, what it is called, and whether its files are whole."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.hub import Place
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.sources.model import model_folder
+from trainyard.trainer.tensors import damage, tensors_of
 
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _NAME, _URL = "base_model.model_name", "base_model.weights_url"
-_POINTER = b"version https://git-lfs"
 
 
 @frozen
@@ -106,31 +105,8 @@ def shapes(folder: Path, pattern: str = "*.safetensors") -> dict[str, tuple[int,
     """The tensors of whole .safetensors files and their shapes, by their headers alone."""
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob(pattern)):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        found |= {name: tuple(part["shape"]) for name, part in header.items() if name != "__metadata__"}
+        found |= {name: tensor.shape for name, tensor in tensors_of(path).items()}
     return found
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a .safetensors file, as its header and its size tell; None when they agree."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if start + file.read(len(_POINTER) - 8) == _POINTER:
-            return "is a pointer of Git LFS, not the weights themselves; `git lfs pull` fetches them"
-        length = int.from_bytes(start, "little")
-        file.seek(8)
-        if len(start) < 8 or 8 + length > size:
-            return f"is no whole .safetensors file: its header does not fit into its {size:,} bytes"
-        try:
-            header = json.loads(file.read(length))
-            end = max((part["data_offsets"][1] for n, part in header.items() if n != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return "is no .safetensors file: its header can't be read"
-    if 8 + length + end > size:
-        return f"is cut short: it has {size:,} of {8 + length + end:,} bytes; fetch it again"
-    return None
 
 
 def named(base: Mapping[str, Any], folder: Path) -> Source:

@@ -9,11 +9,12 @@ from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.failures import ConfigError, NanLoss
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
+from trainyard.trainer.surroundings import surroundings
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.keep import data_of
 from trainyard.trainer.text.settings import Settings
-from trainyard.trainer.text.state import Position, surroundings
+from trainyard.trainer.text.state import Position
 
 _BYTES_A_PARAMETER = 12
 """fp32 weights and AdamW's two moments."""

@@ -11,17 +11,17 @@ import torch
 from attrs import define
 from transformers import TrainerCallback
 
+from trainyard.trainer.board import Board
 from trainyard.trainer.failures import NanLoss
+from trainyard.trainer.numbers import numbers
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce
-from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.pace import Pace
 from trainyard.trainer.text.preference.keep import TrlKeeper
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.state import Position
-from trainyard.trainer.text.step import numbers
 
 #: TRL's names of what a preference objective measures, and ours.
 _MEASURED = {"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"}

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from trainyard.trainer.board import Board
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.failures import ConfigError, NanLoss, Stopped
 from trainyard.trainer.processes import World
@@ -24,7 +25,6 @@ from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce, both
-from trainyard.trainer.text.board import Board
 from trainyard.trainer.text.data import Corpus
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.keep import with_kept_micro
