@@ -1,0 +1,1 @@
+"""The diffusion engine: fine-tuning of image models over diffusers, accelerate, peft and LyCORIS."""

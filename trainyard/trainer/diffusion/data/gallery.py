@@ -1,0 +1,88 @@
+"""All that a job is trained on, looked through once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define, field, frozen
+
+from trainyard.trainer.diffusion.data.image_set import ImageSet
+from trainyard.trainer.diffusion.data.picture import Picture
+
+_NAMED = 10
+
+
+@define
+class Named:
+    """How many there were, and the first of them by name."""
+
+    count: int = 0
+    first: list[str] = field(factory=list)
+
+    def add(self, name: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < _NAMED:
+            self.first.append(name)
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def words(self) -> str:
+        """The first ones, and how many more."""
+        more = self.count - len(self.first)
+        return "; ".join(self.first) + (f"; and {more:,} more" if more else "")
+
+
+@frozen(kw_only=True)
+class Part:
+    """The pictures of one set: `pictures[start:stop]` of the gallery's."""
+
+    set: ImageSet
+    start: int
+    stop: int
+    #: Of its files, names and content, references too.
+    sha256: str
+    #: Pictures that were left out, by reason.
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "id": self.set.id,
+            "folder": str(self.set.folder),
+            "pictures": len(self),
+            "repeats": self.set.repeats,
+            "sha256": self.sha256,
+            "left_out": dict(self.left_out),
+        }
+
+
+@frozen(kw_only=True)
+class Gallery:
+    """The pictures of all sets, one set after the other, in the order of the entries."""
+
+    pictures: tuple[Picture, ...]
+    parts: tuple[Part, ...]
+    #: The sets that hold pictures to edit.
+    conditioning: tuple[ImageSet, ...] = ()
+    #: Every caption there is, each once, in the order of the pictures; "" too where captions are dropped out.
+    captions: tuple[str, ...]
+    #: What a person should know: what was left out and why.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sets(self) -> tuple[ImageSet, ...]:
+        """The sets that are trained on."""
+        return tuple(part.set for part in self.parts)
+
+    @property
+    def references(self) -> tuple[Picture, ...]:
+        """Every picture to edit that a picture has; one that several have stands here several times."""
+        return tuple(reference for picture in self.pictures for reference in picture.references)
+
+    def plain(self) -> Sequence[Mapping[str, Any]]:
+        """What the manifest says of it."""
+        return [part.plain() for part in self.parts]
