@@ -1,5 +1,6 @@
 """Prints the tables of these pages from the code: `python docs/tables.py` rewrites what lies between the marks."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,11 @@ from attrs import NOTHING, Attribute, fields
 from common.event import KINDS, LIFECYCLE, Body, JobLog
 from common.job import MOVES, Move, state_diagram
 from common.settings import Settings, variable
+from schemas.diffusion import Definition, definitions, later
+from schemas.diffusion.dataloader import Entry
+from schemas.diffusion.elsewhere import SAID_BY
+from schemas.diffusion.option import GROUPS
+from schemas.fields import choices, is_list, shape_of
 from schemas.values import Secret
 
 DOCS = Path(__file__).resolve().parent
@@ -37,7 +43,44 @@ def settings() -> str:
     return _table(("setting", "default", "meaning"), rows)
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"events": events, "diagram": diagram, "settings": settings}
+def diffusion_options() -> str:
+    """The options of the diffusion engine, a table for each group."""
+    parts = []
+    for group, title in GROUPS.items():
+        rows = [_option(definition) for definition in definitions() if definition.group == group]
+        if group == "service":
+            rows = [
+                (name, default, type_, f"{meaning}; said by {_said(name)}") for name, default, type_, meaning in rows
+            ]
+        parts.append(f"### {title}\n\n" + _table(("option", "default", "type", "meaning"), rows))
+    return "\n\n".join(parts)
+
+
+def dataloader() -> str:
+    """The fields of an entry of the dataloader file."""
+    rows = []
+    for name, known in shape_of(Entry).fields.items():
+        default = "required" if known.required else _json(known.default)
+        rows.append((f"`{name}`", default, _kind(known.kind.bare, "object"), known.kind.doc))
+    return _table(("field", "default", "type", "meaning"), rows)
+
+
+def later_options() -> str:
+    """What SimpleTuner has and this version refuses."""
+    names = ", ".join(f"`{name}`" for name in sorted(later.OPTIONS))
+    beginnings = ", ".join(f"`{name}…`" for name in later.FAMILIES_OF_OPTIONS)
+    entries = ", ".join(f"`{name}`" for name in sorted(later.ENTRIES))
+    return f"Options: {names}; and {beginnings}.\n\nFields of an entry: {entries}."
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "events": events,
+    "diagram": diagram,
+    "settings": settings,
+    "diffusion_options": diffusion_options,
+    "dataloader": dataloader,
+    "later_options": later_options,
+}
 
 
 def made(text: str) -> str:
@@ -79,6 +122,33 @@ def _fields(kind: type[Body]) -> str:
         if a.name != "extra"
     ]
     return ", ".join(shown) or "–"
+
+
+def _option(definition: Definition) -> tuple[str, str, str, str]:
+    names = ", ".join(f"`{name}`" for name in (definition.name, *definition.aliases))
+    if definition.choices:
+        type_ = ", ".join(f"`{choice}`" for choice in definition.choices)
+    else:
+        type_ = " ".join(filter(None, (definition.type, definition.limits)))
+    return names, _json(definition.default), type_, definition.help
+
+
+def _said(name: str) -> str:
+    field = SAID_BY[name.strip("`")]
+    return f"`{field}`" if " " not in field else field
+
+
+def _kind(bare: Any, other: str) -> str:
+    words = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    if values := choices(bare):
+        return ", ".join(f"`{value}`" for value in values)
+    return "list" if is_list(bare) else words.get(bare, other)
+
+
+def _json(value: Any) -> str:
+    if value is None or value == () or value == []:
+        return "none"
+    return "empty" if value == "" else f"`{json.dumps(value)}`".replace('"', "")
 
 
 def _about(kind: type[Body]) -> str:

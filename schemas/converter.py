@@ -2,7 +2,8 @@
 
 A class may settle what its fields say together: its classmethod `settle(given, document, trail)` is called with what
 was read so far (only what the document gave, and what was right) before the class is made. It may change `given`, and
-notes errors and warnings at the trail.
+notes errors and warnings at the trail. Its classmethod `respell(document, trail)` is called before, with the document
+itself, and gives back what is read in its place: for a class that takes several spellings of one thing.
 """
 
 from collections.abc import Callable, Mapping
@@ -87,6 +88,7 @@ def _class_hook(cls: type[Any]) -> Hook:
     find, rest, required = hooks.get, shape.rest, shape.required
     has_required = frozenset(required).issubset
     settle: Callable[[dict[str, Any], dict[str, Any], Trail], None] | None = getattr(cls, "settle", None)
+    respell: Callable[[dict[str, Any], Trail], dict[str, Any]] | None = getattr(cls, "respell", None)
     phrase = f"an object with {', '.join(required)}" if required else "an object"
 
     def read(document: Any, _type: Any) -> Any:
@@ -94,6 +96,8 @@ def _class_hook(cls: type[Any]) -> Hook:
             raise Invalid(phrase, document)
         trail = trail_now.get()
         parts, before = trail.parts, trail.faults
+        if respell is not None:
+            document = respell(document, trail)
         given: dict[str, Any] = {}
         others: dict[str, Any] = {}
         for key, item in document.items():

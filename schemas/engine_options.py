@@ -5,13 +5,14 @@ from typing import Any, Final
 
 import attrs
 
+from schemas.diffusion.options import Options
 from schemas.fields import shape_of
 from schemas.text_options import TextOptions
 from schemas.trail import Trail
 from schemas.train import ExtraParameters
 
 USUAL_ENGINE: Final = "text"
-ENGINES: Final[Mapping[str, type[Any]]] = {"text": TextOptions}
+ENGINES: Final[Mapping[str, type[Any]]] = {"text": TextOptions, "diffusion": Options}
 
 
 _classes: dict[tuple[type[Any], str | None], type[Any]] = {}
@@ -50,7 +51,9 @@ def _merge(backend: type[Any], engine: str | None) -> type[Any]:
                 raise KeyTaken(f"the key {name!r} of extra_parameters belongs to {claimed[name]} and to {owner}")
             claimed[name] = owner
         keys |= {item.name: _again(item) for item in attrs.fields(cls)}
-    body = {"settle": _settling(tuple(owners.values())), "__doc__": backend.__doc__}
+    body: dict[str, Any] = {"settle": _settling(tuple(owners.values())), "__doc__": backend.__doc__}
+    if any(hasattr(owner, "respell") for owner in owners.values()):
+        body["respell"] = _respelling(tuple(owners.values()))
     return attrs.make_class(backend.__name__, keys, frozen=True, class_body=body)
 
 
@@ -65,6 +68,18 @@ def _again(item: "attrs.Attribute[Any]") -> Any:
         repr=item.repr,
         kw_only=True,
     )
+
+
+def _respelling(owners: tuple[type[Any], ...]) -> Any:
+    """Every owner puts its own keys into its own words, one after the other; other keys go through as they are."""
+
+    def respell(_cls: type[Any], document: dict[str, Any], trail: Trail) -> dict[str, Any]:
+        for owner in owners:
+            if (own := getattr(owner, "respell", None)) is not None:
+                document = own(document, trail)
+        return document
+
+    return classmethod(respell)
 
 
 def _settling(owners: tuple[type[Any], ...]) -> Any:

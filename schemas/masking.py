@@ -13,8 +13,9 @@ OPEN_NAMES: Final = frozenset((
     "additional_special_tokens", "author", "authors", "bos_token", "bos_token_id", "eos_token",
     "eos_token_id", "keyframes", "mask_token", "max_new_tokens", "max_tokens",
     "min_tokens", "num_virtual_tokens", "pad_token", "pad_token_id", "special_tokens",
-    "token_dim", "token_type", "tokenizer", "tokenizer_id", "tokenizer_kwargs", "tokenizer_mode",
-    "tokenizer_name", "tokenizer_name_or_path", "tokenizer_path", "tokens_per_batch", "tokens_per_second",
+    "token_dim", "token_type", "tokenizer", "tokenizer_id", "tokenizer_kwargs", "tokenizer_max_length",
+    "tokenizer_mode", "tokenizer_name", "tokenizer_name_or_path", "tokenizer_path", "tokens_per_batch",
+    "tokens_per_second",
     "trainable_token_indices", "unk_token",
 ))  # fmt: skip
 

@@ -27,8 +27,11 @@ from service.masker import Masker
 log = structlog.get_logger(__name__)
 
 PROGRAM = (sys.executable, "-P", "-m", "trainyard.trainer.preflight")
-_ENGINE = "text"
-_NEEDS = ("torch", "transformers")
+#: The engines whose documents can be examined: the packages that it takes, and the extra that has them.
+_NEEDS = {
+    "text": (("torch", "transformers"), "train"),
+    "diffusion": (("torch", "transformers", "diffusers", "PIL"), "diffusion"),
+}
 _RETRY_SECONDS = 10.0
 _TAIL = 2000
 
@@ -127,12 +130,13 @@ class Preflights:
 
 
 def _check_can_be_examined(asked: Examined) -> None:
-    if asked.spec.engine != _ENGINE:
+    if asked.spec.engine not in _NEEDS:
         message = f"backend {asked.backend!r} trains nothing that could be examined; leave deep out"
         raise InvalidRequest([FieldError("deep", message)])
-    lacking = ", ".join(name for name in _NEEDS if find_spec(name) is None)
+    packages, extra = _NEEDS[asked.spec.engine]
+    lacking = ", ".join(name for name in packages if find_spec(name) is None)
     if lacking:
-        message = f"needs {lacking}, which is not installed here: pip install 'trainyard[train]' would do"
+        message = f"needs {lacking}, which is not installed here: pip install 'trainyard[{extra}]' would do"
         raise InvalidRequest([FieldError("deep", message)])
 
 

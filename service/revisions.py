@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from schemas.diffusion.mapping import without_options
+
 Entry = dict[str, Any]
 DEADLINE = "resources.max_duration_minutes"
 _PART = re.compile(r"[^.\[\]]+")
@@ -43,6 +45,9 @@ def put(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
         for parent in parents:
             place = _inner(place, parent, path)
         _set(place, name, value, path)
+    extra = changed.get("extra_parameters")
+    if isinstance(extra, dict) and extra.get("engine") == "diffusion":
+        changed["extra_parameters"] = without_options(extra, values)
     return changed
 
 

@@ -6,6 +6,9 @@ from math import floor
 
 from backends.engines import paths
 from backends.engines.batches import batch_errors
+from backends.engines.diffusion import limits as images
+from backends.engines.diffusion.job import read
+from backends.engines.diffusion.places import data_errors, part_errors, pipeline_errors
 from backends.engines.machine import Machine
 from backends.engines.methods import (
     ADAPTERS,
@@ -19,8 +22,7 @@ from backends.engines.methods import (
 )
 from backends.engines.own_trainer import command_errors
 from backends.engines.places import artifact_errors, dataset_errors, model_errors
-from backends.engines.sizes import lowered, processes_of
-from schemas.text_options import TextOptions
+from backends.engines.sizes import lowered, processes_asked, processes_of
 from schemas.train import TrainRequest
 from schemas.values import FieldError
 
@@ -30,6 +32,8 @@ STRATEGIES = ("auto", "ddp", "fsdp")
 #: As the `datasets` library names one: `train`, `configuration/train`, `train[:10%]`, `train[100:200]`.
 _SLICED = re.compile(r"[^\[\]+]+(\[(\d+%?)?:(\d+%?)?\])?")
 
+_PROCESSES = {"text": "processes", "diffusion": "num_processes"}
+
 Found = Iterator[tuple[str, str]]
 
 
@@ -37,11 +41,25 @@ def find_errors(request: TrainRequest, machine: Machine) -> list[FieldError]:
     """Every field that can't be done here, each with what would run."""
     text = (
         *(_installed, _resources, _gpus, _processes, model_errors, method_errors, _half_precision),
-        *(dataset_errors, _splits, artifact_errors, _tuning, _merge, _strategy, _later),
+        *(dataset_errors, _splits, artifact_errors, _tuning, _merge, _strategy),
     )
     own = (_resources, _gpus, artifact_errors, command_errors)
     checks = own if request.extra_parameters.engine == "command" else text
+    if request.extra_parameters.engine == "diffusion":
+        return _image_errors(request, machine)
     return [FieldError(path, message) for check in checks for path, message in check(request, machine)]
+
+
+def _image_errors(request: TrainRequest, machine: Machine) -> list[FieldError]:
+    """Those of the diffusion engine."""
+    job, wrong = read(request, machine)
+    checks = (
+        *(images.installed, _resources, _gpus, _processes, pipeline_errors, images.custom_errors, artifact_errors),
+        *(images.tuning_errors, images.extra_errors, part_errors),
+    )
+    found = [FieldError(path, message) for check in checks for path, message in check(request, machine)]
+    of_job = (*data_errors(request, job), *images.option_errors(request, machine, job))
+    return [*found, *wrong, *(FieldError(path, message) for path, message in of_job)]
 
 
 def _installed(_request: TrainRequest, machine: Machine) -> Found:
@@ -85,7 +103,7 @@ def _gpus(request: TrainRequest, machine: Machine) -> Found:
 
 
 def _processes(request: TrainRequest, machine: Machine) -> Found:
-    asked, at = TextOptions.of(request.extra_parameters.options).processes, "extra_parameters.processes"
+    asked, at = processes_asked(request), f"extra_parameters.{_PROCESSES[request.extra_parameters.engine or 'text']}"
     if asked is None:
         return
     resources = lowered(request, machine)
@@ -189,12 +207,6 @@ def _against_sharding(request: TrainRequest, machine: Machine) -> Iterator[str]:
         yield f"does not shard the state of {tuning.optimizer}; optimizer: adamw would run"
     if tuning.objective != "sft":
         yield f"does not go with objective {tuning.objective!r}; strategy: ddp would run"
-
-
-def _later(request: TrainRequest, machine: Machine) -> Found:
-    extra = request.extra_parameters
-    if extra.engine not in (None, "text"):
-        yield "extra_parameters.engine", f"{extra.engine!r} {_later_than(machine)}; text or command would run"
 
 
 def _later_than(machine: Machine) -> str:

@@ -8,7 +8,10 @@ from attrs import frozen
 from common.devices import Device
 
 _TRAINER_NEEDS = ("torch", "transformers", "peft", "accelerate")
-_SOME_NEED = ("bitsandbytes", "boto3", "datasets", "obstore", "pyarrow", "trl")
+_SOME_NEED = (
+    *("bitsandbytes", "boto3", "datasets", "obstore", "pyarrow", "trl"),
+    *("diffusers", "lycoris", "optimi", "optimum", "PIL", "tensorboardX"),
+)
 
 
 @frozen(kw_only=True)

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from backends.engines.machine import Machine
 from backends.engines.methods import needs_bf16
+from schemas.diffusion.request import asked_processes
 from schemas.text_options import TextOptions
 from schemas.train import Resources, TrainRequest
 from schemas.train_terms import Precision
@@ -23,8 +24,13 @@ def lowered(request: TrainRequest, machine: Machine) -> Resources:
 
 def processes_of(request: TrainRequest, machine: Machine) -> int:
     """Of the whole run: on each of its machines one for each GPU; on the CPU as many as were asked for."""
-    on_each = lowered(request, machine).gpus or TextOptions.of(request.extra_parameters.options).processes or 1
-    return machine.nodes * on_each
+    return machine.nodes * (lowered(request, machine).gpus or processes_asked(request) or 1)
+
+
+def processes_asked(request: TrainRequest) -> int | None:
+    """What the engine's own keys say of it."""
+    extra = request.extra_parameters
+    return asked_processes(extra.options) if extra.engine == "diffusion" else TextOptions.of(extra.options).processes
 
 
 def precision_of(request: TrainRequest, machine: Machine) -> Precision:

@@ -7,6 +7,7 @@ from attrs import evolve
 
 from backends.engines import paths
 from backends.engines.batches import Batch, choose_batch
+from backends.engines.diffusion import spec as images
 from backends.engines.machine import Machine
 from backends.engines.methods import ADAPTERS, compute_type, computes_in_bf16, unused
 from backends.engines.places import is_revision_unused, unused_auth
@@ -26,6 +27,8 @@ def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpe
     """The spec of a request that `limits.find_errors` has nothing against."""
     if request.extra_parameters.engine == "command":
         return _own_trainer(request, machine)
+    if request.extra_parameters.engine == "diffusion":
+        return _of_pictures(request, machine, settings)
     resources, processes = lowered(request, machine), processes_of(request, machine)
     batch, precision = choose_batch(request, processes), precision_of(request, machine)
     ready = _absolute(resolve(evolve(request, resources=resources)))
@@ -54,6 +57,27 @@ def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpe
         threads=min(resources.cpus, machine.cpus),
         deadline_minutes=resources.max_duration_minutes,
         warnings=tuple(_warnings(request, ready, batch, processes, machine)),
+    )
+
+
+def _of_pictures(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpec:
+    """The spec of an image model's training."""
+    resources, processes = lowered(request, machine), processes_of(request, machine)
+    ready, job = images.completed(request, machine)
+    ready = _absolute(evolve(ready, resources=resources))
+    needs = _needs(resources, machine, bf16=job.options.mixed_precision == "bf16")
+    return JobSpec(
+        engine="diffusion",
+        argv=TRAINER,
+        request=without_masks(unstructure(ready)),
+        options=_options(settings, processes, machine.nodes),
+        lane=next(reversed(needs)),
+        needs=needs,
+        output=with_job(ready.artifacts.output_uri, request.job_id),
+        log=with_job(ready.artifacts.log_uri, request.job_id),
+        threads=min(resources.cpus, machine.cpus),
+        deadline_minutes=resources.max_duration_minutes,
+        warnings=(*_resource_warnings(request, resources, machine), *images.warnings(request, job)),
     )
 
 

@@ -12,8 +12,6 @@ _PRECISIONS: Final = {
     "int8": {"mixed_precision": "bf16", "base_model_precision": "int8-quanto"},
 }
 _OPTIMIZERS: Final = {"adamw": "torch-adamw", "adamw_8bit": "bnb-adamw8bit"}
-#: Pictures that a device takes at once, where nobody says how many: the largest number up to this that comes out even.
-_AT_ONCE: Final = 4
 _USUAL_BATCH: Final = 8
 
 
@@ -152,7 +150,7 @@ def _batch(source: Source, found: Mapped) -> None:
     at_once = _whole(given.get("train_batch_size", tuning.get("micro_batch_size")))
     times = _whole(given.get("gradient_accumulation_steps", tuning.get("gradient_accumulation_steps")))
     if at_once is None and times is None:
-        at_once = next(n for n in range(min(share, _AT_ONCE), 0, -1) if share % n == 0)
+        at_once = 1  # fits wherever a picture does, and fills every bucket
     if at_once is None:
         assert times is not None
         at_once = max(1, share // times) if asked or "gradient_accumulation_steps" not in given else None

@@ -9,6 +9,8 @@ from attrs import frozen
 from common.backend import BaseTrainerBackend, JobSpec
 from common.errors import InvalidRequest
 from schemas.converter import Structured, structure
+from schemas.diffusion.document import prepared
+from schemas.diffusion.rules import scripts_of
 from schemas.engine_options import options_with
 from schemas.fields import shape_of
 from schemas.paths import absolute_paths
@@ -25,6 +27,7 @@ _FLUX = (
 )
 PREFIX = "extra_parameters"
 _NOT_ALLOWED = "a trainer of your own is not allowed here: TRAINYARD_ALLOW_COMMAND is false"
+_NO_SCRIPT = "a script of your own is not allowed here: TRAINYARD_ALLOW_COMMAND is false"
 _NO_URL = "on {} its run must know where this service is, and TRAINYARD_PUBLIC_URL is not set; local would run it"
 
 
@@ -56,7 +59,7 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
         raise InvalidRequest([FieldError("$", f"must be an object, got {kind_word(posted)}")])
     if "output_name" in posted and "job_id" not in posted:
         raise InvalidRequest([FieldError("$", _FLUX)], _FLUX)
-    document = absolute_paths(posted, parts.cwd, exists=os.path.exists)
+    document = prepared(absolute_paths(posted, parts.cwd, exists=os.path.exists), parts.cwd, exists=os.path.exists)
     checked = check(parts, document, strict=strict)
     sealed = seal(document, options=keys_of(checked.backend, document))
     return Accepted(
@@ -97,8 +100,8 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
         raise _invalid(errors)
     assert request is not None
     spec = backend.build_job_spec(request)
-    if spec.engine == "command" and parts.settings.allow_command is False:  # whatever a backend of others checks
-        raise _invalid([FieldError(f"{PREFIX}.command", _NOT_ALLOWED)])
+    if parts.settings.allow_command is False and (forbidden := _programs(request, spec)):
+        raise _invalid(forbidden)  # whatever a backend of others checks
     if spec.engine == "command" and base_url(parts.settings, backend) is None:
         raise _invalid([FieldError(f"{PREFIX}.command", _NO_URL.format(backend.name))])
     return Checked(
@@ -107,6 +110,14 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
         spec=spec,
         warnings=(*read.warnings, *options.warnings, *spec.warnings),
     )
+
+
+def _programs(request: TrainRequest, spec: JobSpec) -> list[FieldError]:
+    """Every field that starts a program of the caller's own."""
+    if spec.engine == "command":
+        return [FieldError(f"{PREFIX}.command", _NOT_ALLOWED)]
+    scripts = scripts_of(request.extra_parameters.options) if spec.engine == "diffusion" else []
+    return [FieldError(f"{PREFIX}.{name}", _NO_SCRIPT) for name in scripts]
 
 
 def keys_of(backend: BaseTrainerBackend, document: Mapping[str, Any]) -> type[Any]:

@@ -14,6 +14,7 @@ from common.event import KINDS
 from common.job import MOVES, Reason, state_diagram
 from common.settings import Settings, variable
 from docs import tables
+from schemas.diffusion import definitions
 from schemas.engine_options import ENGINES
 from service.app import ROUTES
 
@@ -93,10 +94,24 @@ def test_every_option_of_every_backend_is_documented_with_its_default() -> None:
 
 def test_every_key_of_every_engine_is_documented_with_its_default() -> None:
     text = page("docs/API.md")
-    for engine, keys in ENGINES.items():
-        assert f"### Keys of the {engine} engine" in text
-        for key in fields(keys):
-            assert f"| `{key.name}` | {str(key.default).lower()} |" in text, f"{engine}: {key.name}"
+    assert ENGINES.keys() == {"text", "diffusion"}
+    assert "### Keys of the text engine" in text and "(DIFFUSION.md#options)" in text
+    for key in fields(ENGINES["text"]):
+        assert f"| `{key.name}` | {str(key.default).lower()} |" in text, key.name
+
+
+def test_every_option_of_the_diffusion_engine_is_documented_with_its_default_and_meaning() -> None:
+    rows = {}
+    for line in page("docs/DIFFUSION.md").splitlines():
+        if line.startswith("| `") and line.count(" | ") == 3:
+            names, default, *_, meaning = (cell.strip() for cell in line.strip("|").split("|"))
+            rows.setdefault(names.split(",")[0].strip("`"), (names, default, meaning))
+    for one in definitions():
+        names, default, meaning = rows[one.name]
+        assert all(f"`{name}`" in names for name in (one.name, *one.aliases))
+        assert meaning.startswith(one.help)
+        assert default in (f"`{one.default}`".replace("True", "true").replace("False", "false"), "none", "empty")
+        assert (default == "none") == (one.default in (None, ())), one.name
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -14,6 +14,9 @@ _LEARNED, _END = "⟦", "⟧"
 def findings(answer: Mapping[str, Any]) -> Iterator[str]:
     """The lines: data, model, memory, steps, then three rows with what is learned of them between marks."""
     data, model, memory = answer["data"], answer["model"], answer["memory"]
+    if "pictures" in data:
+        yield from _of_pictures(data, model, answer["steps"])
+        return
     yield f"data      {data['rows']:,} rows, {data['tokens']:,} tokens" + (
         f", {data['truncated_share']:.1%} of the rows are cut" if data.get("truncated_share") else ""
     )
@@ -30,6 +33,20 @@ def findings(answer: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"{plain(example.get('place', 'a row'))}, learned is what stands in {_LEARNED}{_END}:"
         yield f"    {_marked(example['tokens'], example['loss_mask'])}"
+
+
+def _of_pictures(data: Mapping[str, Any], model: Mapping[str, Any], steps: int) -> Iterator[str]:
+    """The lines of an image model's job: data, buckets, sets, model, steps."""
+    edited = f", {data['references']:,} to edit" if data.get("references") else ""
+    yield f"data      {data['pictures']:,} pictures{edited}, {data['captions']:,} captions"
+    yield f"buckets   {', '.join(f'{plain(size)}: {count:,}' for size, count in data['buckets'].items())}"
+    for one in data["sets"]:
+        left = sum(one["left_out"].values())
+        yield f"set       {plain(one['id'])}: {one['pictures']:,}" + (f", {left:,} left out" if left else "")
+    told = [str(model[name]) for name in ("family", "flavour", "trained") if model.get(name)]
+    held = f", {_size(model['bytes'])} of files" if model.get("bytes") else ""
+    yield f"model     {plain(', '.join(told))}{held}"
+    yield f"steps     {steps:,}"
 
 
 def _named(modules: Sequence[str]) -> str:

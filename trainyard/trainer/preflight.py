@@ -105,13 +105,22 @@ def main(argv: list[str]) -> int:
 
 def examined(asked: Asked) -> tuple[dict[str, Any], Exit]:
     """The answer, and how a run of this document would end if it ended for what was found."""
-    from trainyard.trainer.text.preflight.survey import survey
-
     try:
         with tempfile.TemporaryDirectory(prefix="trainyard-preflight-") as folder:
-            return {"ok": True, **survey(asked, Path(folder))}, Exit.DONE
+            return {"ok": True, **_found(asked, Path(folder))}, Exit.DONE
     except Exception as e:
         return _refusal(e, _datasets(asked.request))
+
+
+def _found(asked: Asked, folder: Path) -> dict[str, Any]:
+    """What the job's engine says of it."""
+    if asked.spec.get("engine") == "diffusion":
+        from trainyard.trainer.diffusion.preflight import examine
+
+        return examine(asked)
+    from trainyard.trainer.text.preflight.survey import survey
+
+    return survey(asked, folder)
 
 
 def _datasets(request: Mapping[str, Any]) -> dict[str, str]:

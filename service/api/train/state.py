@@ -8,9 +8,10 @@ from aiohttp import web
 
 from common.backend import BaseTrainerBackend, Capacity
 from common.errors import BackendUnavailable, TrainyardError
-from schemas.engine_options import options_with
+from schemas.engine_options import ENGINES, options_with
 from schemas.json_schema import json_schema
 from service.api.bodies import answer
+from service.api.query import refused
 from service.keys import PARTS
 from service.parts import Parts
 
@@ -20,14 +21,16 @@ _CAPACITY_SECONDS = 5.0
 
 
 async def backends(request: web.Request) -> web.Response:
-    """`GET /backends`: what is installed, broken plug-ins with their reason."""
-    parts = request.app[PARTS]
-    working = await asyncio.gather(*(_entry(parts, backend) for backend in parts.registry.loaded()))
+    """`GET /backends`: what is installed, broken plug-ins with their reason; keys are those beside one engine's."""
+    parts, engine = request.app[PARTS], request.query.get("engine")
+    if engine is not None and engine not in ENGINES:
+        raise refused("engine", f"must be one of {', '.join(ENGINES)}, got {engine[:80]!r}")
+    working = await asyncio.gather(*(_entry(parts, backend, engine) for backend in parts.registry.loaded()))
     broken = [_row(parts, b.name, version=b.version, healthy=False, reason=b.reason) for b in parts.registry.broken()]
     return answer({"backends": sorted([*working, *broken], key=lambda row: str(row["name"]))})
 
 
-async def _entry(parts: Parts, backend: BaseTrainerBackend) -> dict[str, Any]:
+async def _entry(parts: Parts, backend: BaseTrainerBackend, engine: str | None) -> dict[str, Any]:
     capacity, reason = await _capacity(parts, backend)
     return _row(
         parts,
@@ -38,7 +41,7 @@ async def _entry(parts: Parts, backend: BaseTrainerBackend) -> dict[str, Any]:
         reason=reason,
         capabilities=sorted(backend.capabilities),
         capacity={"total": dict(capacity.total), "free": capacity.free, "devices": list(capacity.devices)},
-        options_schema=json_schema(options_with(backend.Options)),
+        options_schema=json_schema(options_with(backend.Options, engine)),
     )
 
 

@@ -158,7 +158,6 @@ PATCHES: list[tuple[dict[str, Any], str, str]] = [
         "extra_parameters.merge",
         "a PREFIX_TUNING adapter can't be added to the weights",
     ),
-    ({"extra_parameters": {"engine": "diffusion"}}, "extra_parameters.engine", "text or command would run"),
     (
         {"tuning_parameters": {"objective": "dpo"}, "customization": {"precision": "fp16"}, **CPU},
         "customization.precision",

@@ -1,0 +1,1 @@
+"""What the diffusion engine takes, and what its runs are handed."""
