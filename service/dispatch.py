@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from contextlib import suppress
 
 import structlog
 from attrs import define, field
@@ -24,6 +25,8 @@ _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
 _ASK_SECONDS = 10.0
 _ROUND_SECONDS = 0.25
+#: Of the submissions that may be under way: with no more than so many, others are looked for at once.
+_REFILL = 0.75
 
 
 @define
@@ -55,8 +58,8 @@ class Dispatch:
         """Jobs that are to be cancelled or paused as soon as it is sure that nothing was handed over."""
         self._backends: dict[str, _Lane] = {}
         self._reasons: dict[str, str] = {}
-        self._started = False
-        """Whether the present round has handed over a job."""
+        self._room = asyncio.Event()
+        """Set where a submission ended since the last round, and many may begin."""
 
     def begin(self, to_withdraw: set[str]) -> None:
         """Told once at start: whose cancelling or pausing is unfinished."""
@@ -74,13 +77,14 @@ class Dispatch:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                self._started = False
+                self._room.clear()
                 try:
                     await self._round(group)
                 except (TrainyardError, OSError) as e:
                     log.warning("dispatch failed and is tried again", error=str(e))
-                if not self._started:  # nothing could start: what is accepted meanwhile is looked at together
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                with suppress(TimeoutError):  # what is accepted or has made room meanwhile is looked at together
+                    async with asyncio.timeout(_PAUSE_SECONDS):
+                        await self._room.wait()
                 try:
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._wake.wait()
@@ -117,6 +121,8 @@ class Dispatch:
 
     async def _dispatch_backend(self, group: asyncio.TaskGroup, name: str, lanes: list[str]) -> None:
         known = self._backends.setdefault(name, _Lane())
+        if known.submissions >= self._settings.submit_concurrency:
+            return
         for lane in lanes:
             if known.retry_at <= self._clock.monotonic():
                 await self._dispatch_lane(group, lane, name, known)
@@ -167,7 +173,6 @@ class Dispatch:
         self, group: asyncio.TaskGroup, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend, known: _Lane
     ) -> None:
         self._handover.take(record.job.uid)
-        self._started = True
         known.submissions += 1
         known.in_flight.update(spec.needs)
         group.create_task(self._submit(record, spec, backend, known))
@@ -186,6 +191,8 @@ class Dispatch:
         finally:
             known.submissions -= 1
             known.in_flight.subtract(spec.needs)
+            if known.submissions <= self._settings.submit_concurrency * _REFILL:
+                self._room.set()
             self.wake()
 
     async def _refusal(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend) -> str | None:

@@ -48,6 +48,8 @@ class Folders:
 
         May be called again until the run begins. Raises `BackendUnavailable` where it can't be written.
         """
+        if job.attempt == 1:  # nobody had it before
+            return
         taken = await self._store.submissions(job.uid)
         if not taken or taken[-1][1] == job.backend:
             return

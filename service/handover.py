@@ -1,6 +1,7 @@
 """Hands one job over to its backend, or keeps it from being handed over: of the two only one at a time."""
 
 import asyncio
+import errno
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,6 +22,7 @@ from common.errors import (
 )
 from common.event import Body, JobCancelled, JobFailed, JobPaused, JobPhase, JobSubmitted
 from common.folder import JobFolder, spec_document
+from common.hands import Hands
 from common.job import Job, Phase, Reason, Status, Wish
 from common.settings import Settings
 from service.answers import reported_step
@@ -38,6 +40,12 @@ log = structlog.get_logger(__name__)
 _SUBMIT_SECONDS = 120.0
 _ASK_SECONDS = 10.0
 _TRIES = 10
+_MAKERS, _AT_ONCE = 8, 2
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class _NoRoom(Exception):
+    """The job folder can't be made, and so nothing was handed over."""
 
 
 class HandOver:
@@ -55,6 +63,13 @@ class HandOver:
         self._unsure: set[str] = set()
         """Jobs of which a submission may have gone through without leaving a handle."""
         self._last_of_before = 0
+        self._hands: dict[str, Hands] = {}
+        """Of each backend its own: a file system that hangs is that of its jobs."""
+
+    def close(self) -> None:
+        """Nothing is handed over any more."""
+        for hands in self._hands.values():
+            hands.close()
 
     def begin(self, last_of_before: int) -> None:
         """Told once at start: the newest job of the process before, which may have handed over any of its jobs."""
@@ -99,6 +114,9 @@ class HandOver:
         except TrainyardError:
             self._unsure.add(uid)
             raise
+        except _NoRoom as e:
+            log.warning("there is no room for a job folder", error=str(e))
+            await self.fail(uid, Reason.DISK_FULL, str(e), prepared=False)
         except Exception as e:  # a backend may raise anything: then this job fails, and no other
             self._unsure.add(uid)  # until that is told, with a full disk for one
             log.exception("submission failed")
@@ -119,11 +137,18 @@ class HandOver:
         await self._handed_over(record, backend, handle)
 
     async def _make_folder(self, job: Job, spec: JobSpec, backend: BaseTrainerBackend) -> None:
-        secrets = secrets_for_run(await self._store.secrets(job.uid))
+        known = await self._store.secrets(job.uid)
+        secrets = secrets_for_run(known)
         if spec.engine == "command":
-            secrets |= await reporting(self._store, job, base_url(self._settings, backend))
+            secrets |= await reporting(self._store, job, base_url(self._settings, backend), known)
         folder = JobFolder(backend.job_folder(job.job_id))
-        await asyncio.to_thread(folder.make, spec_document(job, spec), job.attempt, secrets)
+        hands = self._hands.setdefault(backend.name, Hands(f"folders-{backend.name}", _MAKERS, _AT_ONCE))
+        try:
+            await hands.do(_make, folder, spec_document(job, spec), job.attempt, secrets)
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+            raise _NoRoom(f"the job folder {folder.path} can't be written: {e.strerror}") from e
 
     async def _handed_over(self, record: JobRecord, backend: BaseTrainerBackend, handle: Handle) -> None:
         """Store the handle, begin to watch, and pass on a wish that came meanwhile."""
@@ -187,19 +212,33 @@ class HandOver:
             return
         await asyncio.to_thread(close_attempt, folder, job.attempt)
 
-    async def fail(self, uid: str, reason: Reason, explanation: str) -> None:
-        """Fail a taken job that no backend has; one that is to be cancelled or paused is left to that."""
+    async def fail(self, uid: str, reason: Reason, explanation: str, *, prepared: bool = True) -> None:
+        """Fail a taken job that no backend has; one that is to be cancelled or paused is left to that.
+
+        `prepared`: its attempt may have a folder, which is closed first.
+        """
         for _ in range(_TRIES):
             record = await self._store.job_by_uid(uid)
             if record.job.status is not Status.QUEUED or record.handle is not None or record.wanted is not Wish.RUN:
                 return
-            await self.close_attempt(record.job)
+            if prepared:
+                await self.close_attempt(record.job)
             body = JobFailed(reason=reason, explanation=explanation)
             with suppress(Conflict):  # a change or a wish came meanwhile
                 await self._store.append(uid, [body], if_version=record.version, urgent=True)
                 self._unsure.discard(uid)
                 return
         log.warning("the job changes too fast to be failed; it is tried again", reason=reason)
+
+
+def _make(folder: JobFolder, document: Mapping[str, object], attempt: int, secrets: Mapping[str, object]) -> None:
+    """Make the folder; where that fails no secrets are left in it."""
+    try:
+        folder.make(document, attempt, secrets)
+    except OSError:
+        with suppress(OSError):
+            folder.secrets(attempt).unlink()
+        raise
 
 
 async def _discard(backend: BaseTrainerBackend, handle: Handle) -> None:

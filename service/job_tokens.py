@@ -2,8 +2,9 @@
 
 import hmac
 import secrets
+from collections.abc import Mapping
 
-from common.backend import BaseTrainerBackend
+from common.backend import BaseTrainerBackend, JobSpec
 from common.job import Job
 from common.settings import Settings
 from service.store.base import Changes, Store
@@ -13,15 +14,20 @@ TOKEN = "\0job_token."  # noqa: S105 a name, not a token
 _ANY = frozenset({"", "0.0.0.0", "::", "localhost"})  # noqa: S104 compared, not bound
 
 
-async def reporting(store: Store, job: Job, base: str | None) -> dict[str, str | None]:
-    """What `secrets.<n>` says of it: the same token again where the attempt has one.
+def first_token(spec: JobSpec) -> dict[str, str]:
+    """What is stored with the secrets of a new job, so that its first attempt need not be given one."""
+    return {f"{TOKEN}1": _made()} if spec.engine == "command" else {}
+
+
+async def reporting(store: Store, job: Job, base: str | None, known: Mapping[str, str]) -> dict[str, str | None]:
+    """What `secrets.<n>` says of it: the same token again where the attempt has one among the `known` secrets.
 
     It is kept with the job's secrets, sealed, so that it is masked wherever they are.
     """
     name = f"{TOKEN}{job.attempt}"
-    token = (await store.secrets(job.uid)).get(name)
+    token = known.get(name)
     if token is None:
-        token = secrets.token_urlsafe(32)
+        token = _made()
         await store.append(job.uid, [], changes=Changes(secrets={name: token}), urgent=True)
     url = None if base is None else f"{base}/train/{job.job_id}/attempts/{job.attempt}/events"
     return {"job_token": token, "events_url": url}
@@ -39,3 +45,7 @@ def base_url(settings: Settings, backend: BaseTrainerBackend) -> str | None:
         return settings.public_url
     host = "127.0.0.1" if settings.host in _ANY else settings.host
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _made() -> str:
+    return secrets.token_urlsafe(32)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from schemas.values import MASK
@@ -22,7 +23,11 @@ class Masker:
         found = {form.encode("utf-8", "surrogatepass") for value in values for form in _forms(value)}
         self.needles = tuple(sorted(found, key=lambda needle: (-len(needle), needle)))
         self.longest = max((len(needle) for needle in self.needles), default=0)
-        self.pattern = re.compile(b"|".join(map(re.escape, self.needles))) if self.needles else None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[bytes] | None:
+        """Made when it is needed: many a job is looked after for long before it says a word."""
+        return re.compile(b"|".join(map(re.escape, self.needles))) if self.needles else None
 
     def __repr__(self) -> str:
         return f"Masker({len(self.needles)} values)"

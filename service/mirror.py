@@ -5,9 +5,8 @@ A folder in an object store is first kept on this machine, below `<data>/mirrors
 
 import asyncio
 import json
-import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from attrs import define
 
 from common.access import Auth
 from common.errors import NotFound, TrainyardError
-from common.folder import write_whole
+from common.hands import Hands
 from common.settings import Settings
 from common.storage import local_path
+from service import mirror_notes as notes
 from service.folders import Folders
 from service.logs import View
 from service.masker import Masker
@@ -55,10 +55,16 @@ class _Watched:
     remote: RemoteFolder | None = None
     #: It may have events that are not in the folder.
     stale: bool = True
+    began: bool = False
     failures: int = 0
     failing_since: float = 0.0
     not_before: float = 0.0
     renewed: int = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only events can be news of it: no run has begun, and there is no log yet."""
+        return not self.began and not self.ended and self.kept is not None and not self.kept.offset
 
     @property
     def far(self) -> bool:
@@ -83,7 +89,7 @@ class Mirror:
         self._seen = 0
         #: Of folders and of object stores apart: a network that is lost holds up no folder.
         self._queues: dict[bool, asyncio.Queue[_Watched]] = {far: asyncio.Queue() for far in (False, True)}
-        self._threads = {far: ThreadPoolExecutor(_COPIES, f"mirror-{far}") for far in (False, True)}
+        self._hands = {far: Hands(f"mirror-{far}", _COPIES, 1) for far in (False, True)}
 
     def watch(self, uid: str, job_id: str, place: str | Path) -> None:
         """Keep the folder at a path or URI from now on; may be called again for the same job, also after `finish`."""
@@ -125,13 +131,14 @@ class Mirror:
                 await asyncio.sleep(self._settings.mirror_seconds)
                 await self._note_stale()
                 for job in list(self._watched.values()):
-                    self._enqueue(job)
+                    if job.stale or not job.quiet:
+                        self._enqueue(job)
         finally:
             for copier in copiers:
                 copier.cancel()
             await asyncio.gather(*copiers, return_exceptions=True)
-            for threads in self._threads.values():
-                threads.shutdown(wait=False, cancel_futures=True)
+            for hands in self._hands.values():
+                hands.close()
 
     async def _note_stale(self) -> None:
         """Which folders lack events: one question for all of them."""
@@ -148,8 +155,8 @@ class Mirror:
     async def _take_up(self) -> None:
         """What an earlier service left unfinished; whether it ended meanwhile says the store."""
         try:
-            notes = await self._thread(_read_notes, self._register)
-            for uid, note in notes.items():
+            found = await self._thread(notes.read, self._register)
+            for uid, note in found.items():
                 if uid not in self._watched:
                     job = self._new(uid, note["job_id"], note["folder"])
                     job.registered = True
@@ -211,20 +218,13 @@ class Mirror:
     async def _copy(self, job: _Watched) -> None:
         """One pass: new events and metrics, then what the log has grown by."""
         ended = job.ended
-        if not job.registered:
-            await self._thread(_write_note, self._register, job)
-            job.registered = True
         if job.view is None:
             job.source = (await self._folders.newest((await self._store.job_by_uid(job.uid)).job)).log
             job.view = View(masker=Masker((await self._store.secrets(job.uid)).values()))
-        if job.kept is None:
-            job.kept, job.stale = await self._thread(load, job.folder, job.uid), True
-        if job.stale or ended:
-            job.stale = False
-            await self._copy_events(job)
-        assert job.source is not None
+        events = await self._news(job) if job.stale or ended or job.kept is None else []
         limit = self._settings.max_train_log_bytes
-        job.kept = await self._thread(copy_log, job.source, job.folder, job.kept, job.view, limit, ended)
+        job.kept = await self._thread(_write, self._register, job, events, limit, ended)
+        job.registered = True
         if job.far:
             if job.remote is None:
                 auth = await self._auth(job)
@@ -237,25 +237,46 @@ class Mirror:
         part = (document.get("artifacts") or {}).get("auth")
         return Auth.of(part, await self._store.secrets(job.uid), "artifacts.auth", job.job_id)
 
-    async def _copy_events(self, job: _Watched) -> None:
-        assert job.kept is not None
-        while events := await self._store.events(job.uid, job.kept.event_id, _PAGE):
-            lines = "".join(f"{event.text}\n" for event in events).encode()
-            metrics = "".join(_metric(event) for event in events if event.type == "job.progress").encode()
-            job.kept = await self._thread(append, job.folder, job.kept, lines, metrics, events[-1].id)
+    async def _news(self, job: _Watched) -> list[StoredEvent]:
+        """The last page of the events that may lack in the folder; the pages before it are written."""
+        job.stale, kept = False, job.kept
+        while events := await self._store.events(job.uid, kept.event_id if kept else 0, _PAGE):
+            job.began = job.began or any(event.type == "job.running" for event in events)
             if len(events) < _PAGE:
-                return
+                break
+            job.kept = kept = await self._thread(_write_events, self._register, job, events)
+            job.registered = True
+        return events
 
     async def _forget(self, job: _Watched) -> None:
         if self._watched.get(job.uid) is job:
             del self._watched[job.uid]
         try:
-            await self._thread(_remove_note, self._register, job.uid)
+            await self._thread(notes.remove, self._register, job.uid)
         except OSError as e:
             log.warning("mirror: a note can't be removed", job_id=job.job_id, error=str(e))
 
     async def _thread(self, work: Any, *arguments: Any, far: bool = False) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads[far], work, *arguments)
+        return await self._hands[far].do(work, *arguments)
+
+
+def _write(register: Path, job: _Watched, events: Sequence[StoredEvent], limit: int, ended: bool) -> Kept:
+    """Events and metrics, then what the log has grown by."""
+    assert job.source is not None
+    assert job.view is not None
+    return copy_log(job.source, job.folder, _write_events(register, job, events), job.view, limit, ended)
+
+
+def _write_events(register: Path, job: _Watched, events: Sequence[StoredEvent]) -> Kept:
+    """Those that are not in the folder yet; before the first of them it is noted that the folder is kept."""
+    if not job.registered:
+        notes.write(register, job.uid, job.job_id, job.place)
+    kept = job.kept or load(job.folder, job.uid)
+    if not (lacking := [event for event in events if event.id > kept.event_id]):
+        return kept
+    lines = "".join(f"{event.text}\n" for event in lacking).encode()
+    metrics = "".join(_metric(event) for event in lacking if event.type == "job.progress").encode()
+    return append(job.folder, kept, lines, metrics, lacking[-1].id)
 
 
 def _metric(event: StoredEvent) -> str:
@@ -263,22 +284,3 @@ def _metric(event: StoredEvent) -> str:
     served = json.loads(event.text)
     line = {**served["data"], "time": served["time"], "attempt": served["attempt"]}
     return json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _write_note(register: Path, job: _Watched) -> None:
-    register.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_whole(register / job.uid, json.dumps({"job_id": job.job_id, "folder": job.place}).encode())
-
-
-def _remove_note(register: Path, uid: str) -> None:
-    """Forget a folder, and what was kept here of one in an object store."""
-    if (register / f"{uid}.files").exists():
-        shutil.rmtree(register / f"{uid}.files")
-    (register / uid).unlink(missing_ok=True)
-
-
-def _read_notes(register: Path) -> dict[str, dict[str, str]]:
-    """The notes by uid; a note is whole or absent, and hidden files are notes that a kill left half written."""
-    if not register.is_dir():
-        return {}
-    return {p.name: json.loads(p.read_bytes()) for p in register.iterdir() if "." not in p.name}

@@ -15,6 +15,7 @@ from common.backend import BackendContext
 from common.clock import Clock
 from common.devices import DevicePool, detect
 from common.errors import StartError, Unavailable
+from common.hands import Hands
 from common.secret import SecretBox, load_key
 from common.settings import Settings
 from service.bus import Bus
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 _LOOK_SECONDS = 1.0
 _START_SECONDS = 30.0
+_LOOKERS = 4
 _WAKING = frozenset({"job.queued", "job.retrying", "job.paused", "job.succeeded", "job.failed", "job.cancelled"})
 
 
@@ -66,6 +68,8 @@ class Parts:
     metrics: Metrics
     preflights: Preflights
     posted: Posted = field(factory=Posted)
+    #: For what requests must look up in folders.
+    looks: Hands = field(factory=lambda: Hands("looks", _LOOKERS, 1))
     cwd: Path = field(factory=Path.cwd)
     subscribers: int = 0
     stopping: bool = False
@@ -170,6 +174,8 @@ async def open_parts(settings: Settings, on_fatal: Callable[[], None]) -> AsyncI
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await watch.close()
+            handover.close()
+            parts.looks.close()
             await registry.close()
 
 

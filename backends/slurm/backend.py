@@ -40,6 +40,7 @@ from common.backend import (
 )
 from common.errors import BackendUnavailable
 from common.folder import JobFolder, Pair, spec_document
+from common.hands import Hands
 from common.job import Job, Reason
 from schemas.train import TrainRequest
 from schemas.values import FieldError
@@ -51,6 +52,7 @@ _FIRST_SECONDS = 1.0
 _SILENT = "Slurm has not answered yet"
 _FILES_SECONDS = 1.0
 _SLACK_SECONDS = 10.0
+_HANDS, _AT_ONCE = 4, 16
 _NOT_HERE = (
     "slurm can't be used from this machine: {} not installed (apt install slurm-client, or the site's own Slurm)"
 )
@@ -73,6 +75,7 @@ class SlurmBackend(BaseTrainerBackend):
         self._accounting = Accounting(self.transport)
         lacking, absent = missing_packages()
         self.cluster = Cluster(lacking=lacking, absent=absent)
+        self._hands = Hands("slurm-files", _HANDS, _AT_ONCE)
         self._away: str | None = None
         self._doubt = asyncio.Event()
         """Set while it is not sure that the cluster answers: then it is asked more often."""
@@ -101,6 +104,7 @@ class SlurmBackend(BaseTrainerBackend):
         await self.poll.close()
         await self._accounting.close()
         self.transport.close()
+        self._hands.close()
 
     def validate_request(self, request: TrainRequest) -> list[FieldError]:
         errors = find_errors(request, self.cluster, self.context.settings)
@@ -117,11 +121,11 @@ class SlurmBackend(BaseTrainerBackend):
 
     async def submit(self, job: Job, attempt: int, spec: JobSpec) -> Handle:
         folder = self._folder(job.job_id)
-        if await asyncio.to_thread(folder.restarts, attempt):
-            return await asyncio.to_thread(self._handle, job, attempt, None)
+        if await self._hands.do(folder.restarts, attempt):
+            return await self._hands.do(self._handle, job, attempt, None)
         ours: Mapping[str, Any] = spec.options[OPTIONS]  # type: ignore[assignment]
         if ours["gpus"]:  # which ones, Slurm says to the run
-            await asyncio.to_thread(folder.make, spec_document(job, spec, None), attempt, None)
+            await self._hands.do(folder.make, spec_document(job, spec, None), attempt, None)
         key = (job.uid, attempt)
         try:
             number = await self.transport.submit(script(job, attempt, spec, folder.path, self.context.settings))
@@ -139,8 +143,8 @@ class SlurmBackend(BaseTrainerBackend):
         return self._handle(job, attempt, number, spec)
 
     async def find(self, job: Job, attempt: int) -> Handle | None:
-        if await asyncio.to_thread(self._folder(job.job_id).restarts, attempt):
-            return await asyncio.to_thread(self._handle, job, attempt, None)
+        if await self._hands.do(self._folder(job.job_id).restarts, attempt):
+            return await self._hands.do(self._handle, job, attempt, None)
         if (job.uid, attempt) in self._unreached:
             return None
         look = await self.poll.fresh()
@@ -155,26 +159,26 @@ class SlurmBackend(BaseTrainerBackend):
     async def cancel(self, handle: Handle, grace: float) -> None:
         folder, pair = self._folder(handle.job_id), pair_of(handle)
         follower = self._follower(handle, None)
-        claimed = await asyncio.to_thread(_claimed_or_shut_out, folder, handle.uid, pair)
-        jobs = await asyncio.to_thread(follower.slurm_ids, self.poll.newest)
-        if not await asyncio.to_thread(folder.path.is_dir):
+        claimed = await self._hands.do(_claimed_or_shut_out, folder, handle.uid, pair)
+        jobs = await self._hands.do(follower.slurm_ids, self.poll.newest)
+        if not await self._hands.do(folder.path.is_dir):
             await self.transport.cancel(jobs)
         elif not claimed or grace <= 0:
-            await asyncio.to_thread(stopping.note_cancelled, folder, pair)
+            await self._hands.do(stopping.note_cancelled, folder, pair)
             await self.transport.cancel(jobs)
-        elif await asyncio.to_thread(stopping.asked, folder, pair) is None:
+        elif await self._hands.do(stopping.asked, folder, pair) is None:
             await self.transport.signal(jobs, "TERM")
-            await asyncio.to_thread(stopping.note_asked, folder, pair)
+            await self._hands.do(stopping.note_asked, folder, pair)
 
     async def send(self, handle: Handle, command: Command) -> None:
         folder = self._folder(handle.job_id)
         if isinstance(command, DumpStacks):
             follower = self._follower(handle, None)
-            ids = await asyncio.to_thread(follower.slurm_ids, self.poll.newest)
-            await asyncio.to_thread(stopping.ask_for_stacks, follower.run)
+            ids = await self._hands.do(follower.slurm_ids, self.poll.newest)
+            await self._hands.do(stopping.ask_for_stacks, follower.run)
             await self.transport.signal(ids, "USR2")
         elif (record := record_of(command)) is not None:
-            await asyncio.to_thread(_tell, folder, handle, record)
+            await self._hands.do(_tell, folder, handle, record)
         else:
             await super().send(handle, command)
 
@@ -202,9 +206,11 @@ class SlurmBackend(BaseTrainerBackend):
         follower = self._follower(handle, cursor)
         told, began, row = Told(follower.run.source), cursor is not None, None
         with self.poll.used():
+            if cursor is None:  # it has just been handed over, or nothing was read of it: Slurm's word comes first
+                await self.poll.news(self.poll.newest.number)
             while True:
                 look = self.poll.newest
-                sight = await asyncio.to_thread(follower.look, look)
+                sight = await self._hands.do(follower.look, look)
                 if sight.detail is not None:
                     yield BackendEvent(what=RunDetail(text=sight.detail))
                 if sight.claimed and not began:
@@ -214,7 +220,7 @@ class SlurmBackend(BaseTrainerBackend):
                     if (event := told.event(line)) is not None:
                         yield event
                 if sight.restarted:
-                    yield BackendEvent(what=await asyncio.to_thread(self._begun_again, handle, follower))
+                    yield BackendEvent(what=await self._hands.do(self._begun_again, handle, follower))
                     return
                 if sight.over or (sight.forgotten and await self._is_lost(follower)):
                     break
@@ -222,7 +228,7 @@ class SlurmBackend(BaseTrainerBackend):
                     await self._pause(follower, look, sight)
                     await self._keep_grace(follower, look)
             row = follower.row if not sight.forgotten else follower.remembered
-            ended = await asyncio.to_thread(follower.end, row)
+            ended = await self._hands.do(follower.end, row)
         if (rest := told.rest()) is not None:
             yield rest
         yield BackendEvent(what=ended)
@@ -238,7 +244,7 @@ class SlurmBackend(BaseTrainerBackend):
     async def _is_lost(self, follower: Follower) -> bool:
         """Whether accounting does not know a living job either; it is remembered if it knows how it ended."""
         handle, pair = follower.handle, follower.pair
-        owner = await asyncio.to_thread(owner_of, follower.run)
+        owner = await self._hands.do(owner_of, follower.run)
         row = await self._accounting.row(handle.job_id, handle.uid, pair.attempt, owner)
         follower.remembered = row
         return row is None or stage(row.state) is Stage.OVER
@@ -248,15 +254,15 @@ class SlurmBackend(BaseTrainerBackend):
         if self.poll.newest.number == look.number:
             return
         folder, pair = follower.folder, follower.pair
-        waited = await asyncio.to_thread(stopping.asked, folder, pair)
+        waited = await self._hands.do(stopping.asked, folder, pair)
         late = waited is not None and waited > self.context.settings.grace_seconds + _SLACK_SECONDS
-        if not late or await asyncio.to_thread(stopping.was_cancelled, folder, pair):
+        if not late or await self._hands.do(stopping.was_cancelled, folder, pair):
             return
-        jobs = await asyncio.to_thread(follower.slurm_ids, self.poll.newest)
+        jobs = await self._hands.do(follower.slurm_ids, self.poll.newest)
         log.warning("the run did not leave within its grace; Slurm ends it", job_id=follower.handle.job_id, slurm=jobs)
         try:
             await self.transport.cancel(jobs)
-            await asyncio.to_thread(stopping.note_cancelled, folder, pair)
+            await self._hands.do(stopping.note_cancelled, folder, pair)
         except BackendUnavailable as e:
             log.warning("scancel waits for Slurm", job_id=follower.handle.job_id, error=e.message)
 

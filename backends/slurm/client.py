@@ -1,12 +1,11 @@
 """Slurm's command line: the one way to the cluster. Others (slurmrestd, ssh) would have the same methods."""
 
-import asyncio
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from attrs import frozen
 
 from backends.slurm.rows import ACCOUNT_FIELDS, NODE_FIELDS, QUEUE_FIELDS, Nodes, Row, accounted, nodes, queued
 from common.errors import BackendUnavailable
+from common.hands import Hands
 
 #: What says that the cluster can't be asked now, or has no room now; the same call may succeed later.
 _LATER = re.compile(
@@ -27,6 +27,7 @@ _GONE = re.compile(r"invalid job id|already completing|already completed|can not
 _OURS = re.compile(r"TRAINYARD_\w+|(SBATCH|SQUEUE|SCANCEL|SACCT|SINFO)_\w+|SLURM_(?!CONF$|CLUSTERS$|JWT$)\w+")
 _MASK = 0o077
 _SAID = 500
+_THERE_SECONDS = 10.0
 
 
 class NotReached(BackendUnavailable):
@@ -82,13 +83,21 @@ class CommandLine:
 
     def __init__(self, seconds: float, at_once: int, environ: Mapping[str, str] | None = None) -> None:
         self._seconds = seconds
-        self._threads = ThreadPoolExecutor(at_once, "slurm")
+        self._hands = Hands("slurm", at_once, 1)
+        self._closed = False
         self._environ = environ
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._there: str | None = None
+        self._there_until = 0.0
         self.has_accounting = True
 
     def missing(self) -> str | None:
+        """Looked for along `PATH`; what was there is not looked for again at once."""
+        now, path = time.monotonic(), os.environ.get("PATH")
+        if self._there == path and now < self._there_until:
+            return None
         absent = [name for name in ("sbatch", "squeue", "scancel", "sinfo") if shutil.which(name) is None]
+        self._there, self._there_until = path, 0.0 if absent else now + _THERE_SECONDS
         return ", ".join(absent) or None
 
     async def submit(self, script: Script) -> int:
@@ -123,7 +132,8 @@ class CommandLine:
         await self._end(*map(str, jobs))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._hands.close()
         for process in list(self._running):
             with suppress(ProcessLookupError):
                 process.kill()
@@ -144,9 +154,7 @@ class CommandLine:
 
     async def _call(self, *command: str, text: str = "") -> str:
         """What the command prints. Raises `SbatchRefused` with its complaint, `BackendUnavailable` for "later"."""
-        code, out, complaint = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._run, command, text.encode()
-        )
+        code, out, complaint = await self._hands.do(self._run, command, text.encode())
         if code == 0:
             return out
         bare = re.sub(rf"{command[0]}: (error|fatal): ", "", complaint)
@@ -158,6 +166,8 @@ class CommandLine:
         raise SbatchRefused(said, lines)
 
     def _run(self, command: Sequence[str], text: bytes) -> tuple[int, str, str]:
+        if self._closed:
+            raise BackendUnavailable("the service stops")
         try:
             process = subprocess.Popen(
                 command,

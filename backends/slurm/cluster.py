@@ -44,7 +44,7 @@ class Cluster:
         kinds = self.kinds(partition) or self.nodes
         if not kinds:
             return self._unknown(request, options)
-        best = min(kinds, key=lambda kind: _misfit(kind, request))
+        best = kinds[0] if len(kinds) == 1 else min(kinds, key=lambda kind: _misfit(kind, request))
         devices = (kind for kind, count in best.gpus.items() for _ in range(count))
         return Machine(
             cpus=best.cpus,

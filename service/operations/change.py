@@ -1,6 +1,7 @@
 """Change a job that has not ended: a running one at its next step, a waiting one at once."""
 
 import asyncio
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ _OWN = ("priority", "labels")
 _COUNTING = "sft"
 _COUNTED = frozenset({"tuning_parameters.max_steps", "tuning_parameters.num_epochs"})
 _FIRST_PAUSE = 0.005
+_chance = random.Random()
 
 
 async def change(parts: Parts, job_id: str, scope: Scope, patch: Mapping[str, Any]) -> JobRecord:
@@ -49,7 +51,7 @@ async def change(parts: Parts, job_id: str, scope: Scope, patch: Mapping[str, An
             raise Conflict(f"job {job_id!r} is {record.job.status}; what has ended can't be changed")
         if (changed := await _changed(parts, record, own, values)) is not None:
             return changed
-        await asyncio.sleep(_FIRST_PAUSE * 2**n)
+        await asyncio.sleep(_FIRST_PAUSE * 2**n * _chance.uniform(0.5, 1.5))  # else all who met would meet again
     raise Conflict(f"job {job_id!r} changes too fast; send the request again")
 
 

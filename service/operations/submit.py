@@ -1,6 +1,5 @@
 """Accept a job, durably."""
 
-import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -12,6 +11,7 @@ from common.job import Status
 from common.json_text import to_text
 from common.storage import checkpoint_owner, local_path
 from schemas.train import TrainRequest
+from service.job_tokens import first_token
 from service.operations.accept import Accepted
 from service.parts import Parts
 from service.specs import write_spec, write_warnings
@@ -27,7 +27,7 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
     """
     await _room(parts)
     uid = new_id()
-    foreign = await asyncio.to_thread(_foreign, accepted) if accepted.spec.output else None
+    foreign = await parts.looks.do(_foreign, accepted) if accepted.spec.output else None
     if foreign is not None and not await _known(parts, accepted.request.job_id):
         raise Conflict(
             f"artifacts.output_uri: {foreign} is a checkpoint of another job; choose another folder or another job_id"
@@ -45,7 +45,7 @@ async def submit(parts: Parts, accepted: Accepted) -> tuple[JobRecord, bool]:
             spec=write_spec(accepted.spec),
             warnings=write_warnings(accepted.warnings),
             hooks=hooks(request),
-            secrets=accepted.secrets,
+            secrets={**accepted.secrets, **first_token(accepted.spec)},
         )
     )
     if fresh:

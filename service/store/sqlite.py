@@ -2,13 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-
-import aiosqlite
 
 from common.backend import Cursor
 from common.clock import Clock
@@ -34,10 +31,10 @@ from service.store.base import (
 )
 from service.store.jobs import Appending
 from service.store.queries import migrations
+from service.store.reader import Reader, open_reader
 from service.store.writer import Writer
 
 APPLICATION_ID = 0x54594152  # "TYAR"
-_READERS = 4
 _BUSY_SECONDS = 5.0
 _JOURNAL_BYTES = 64 << 20
 
@@ -92,19 +89,11 @@ def migrate(path: Path) -> None:
 class SqliteStore(Store):
     """See `Store`. Make it by `open_store`."""
 
-    def __init__(
-        self,
-        path: Path,
-        writer: Writer,
-        readers: Sequence[aiosqlite.Connection],
-        how: Appending,
-    ) -> None:
-        self._path = path
+    def __init__(self, writer: Writer, reader: Reader, how: Appending) -> None:
         self._writer = writer
-        self._all_readers = readers
-        self._readers: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        for reader in readers:
-            self._readers.put_nowait(reader)
+        self._reader = reader
+        self._read = reader.many
+        self._find = reader.few
         self._how = how
 
     @property
@@ -164,13 +153,13 @@ class SqliteStore(Store):
 
     async def job(self, job_id: str, scope: Scope = EVERYTHING) -> JobRecord:
         values = {"job_id": job_id, "owner": scope.owner, "tenant": scope.tenant}
-        rows = await self._read(jobs.SQL["by_name"], values)
+        rows = await self._find(jobs.SQL["by_name"], values)
         if not rows:
             raise NotFound(f"there is no job {job_id!r}")
         return jobs.record(rows[0])
 
     async def job_by_uid(self, uid: str) -> JobRecord:
-        rows = await self._read(jobs.SQL["by_uid"], (uid,))
+        rows = await self._find(jobs.SQL["by_uid"], (uid,))
         if not rows:
             raise NotFound(f"there is no job with uid {uid!r}")
         return jobs.record(rows[0])
@@ -183,29 +172,29 @@ class SqliteStore(Store):
         return [jobs.record(row) for row in await self._read(jobs.SQL["to_adopt"], (after, limit))]
 
     async def last_accepted(self) -> int:
-        (row,) = await self._read(jobs.SQL["last_accepted"])
+        (row,) = await self._find(jobs.SQL["last_accepted"])
         return int(row[0])
 
     async def lanes(self) -> list[str]:
-        return [row[0] for row in await self._read(jobs.SQL["lanes"])]
+        return [row[0] for row in await self._find(jobs.SQL["lanes"])]
 
     async def waiting(self, lane: str, now: float, limit: int, without: Collection[str] = ()) -> list[JobRecord]:
         arguments = (lane, now, to_text([*without]), limit)
-        return [jobs.record(row) for row in await self._read(jobs.SQL["waiting"], arguments)]
+        return [jobs.record(row) for row in await self._find(jobs.SQL["waiting"], arguments)]
 
     async def submissions(self, uid: str) -> list[tuple[int, str]]:
-        rows = await self._read(events.SQL["submissions"], (uid,))
+        rows = await self._find(events.SQL["submissions"], (uid,))
         return [(row[0], row[1]) for row in rows]
 
     async def stalled(self, uid: str, attempt: int) -> bool:
-        return bool(await self._read(events.SQL["stalls"], (uid, attempt)))
+        return bool(await self._find(events.SQL["stalls"], (uid, attempt)))
 
     async def retries(self, uid: str) -> list[Reason]:
-        rows = await self._read(jobs.SQL["retries"], (uid,))
+        rows = await self._find(jobs.SQL["retries"], (uid,))
         return [Reason(row[1]) for row in takewhile(lambda row: row[0] != "job.queued", rows)]
 
     async def secrets(self, uid: str) -> dict[str, str]:
-        rows = await self._read(jobs.SQL["secrets"], (uid,))
+        rows = await self._find(jobs.SQL["secrets"], (uid,))
         return self._how.box.open(uid, rows[0][0]) if rows else {}
 
     # Events
@@ -214,11 +203,11 @@ class SqliteStore(Store):
         if uid is None:
             rows = await self._read(events.SQL["of_all"], (after, limit))
         else:
-            rows = await self._read(events.SQL["of_job"], (uid, after, limit))
+            rows = await self._find(events.SQL["of_job"], (uid, after, limit))
         return [events.stored(*row) for row in rows]
 
     async def event_bounds(self) -> tuple[int, int]:
-        (row,) = await self._read(events.SQL["bounds"])
+        (row,) = await self._find(events.SQL["bounds"])
         return row[0], row[1]
 
     async def told(self, after: int, newest: int) -> set[str]:
@@ -232,7 +221,7 @@ class SqliteStore(Store):
         return [row[0] for row in await self._read(events.SQL["metrics"], (uid, after, limit))]
 
     async def cursor(self, uid: str, attempt: int) -> Cursor | None:
-        rows = await self._read(events.SQL["cursor"], (uid, attempt))
+        rows = await self._find(events.SQL["cursor"], (uid, attempt))
         return Cursor(file=rows[0][0], n=rows[0][1], offset=rows[0][2]) if rows else None
 
     # Deliveries
@@ -265,21 +254,7 @@ class SqliteStore(Store):
 
     async def close(self) -> None:
         await self._writer.close()
-        for reader in self._all_readers:
-            await reader.close()
-
-    @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[aiosqlite.Connection]:
-        reader = await self._readers.get()
-        try:
-            yield reader
-        finally:
-            self._readers.put_nowait(reader)
-
-    async def _read(self, query: str, values: Any = ()) -> list[Any]:
-        """All rows at once: no read transaction stays open over an await on a socket."""
-        async with self._reader() as reader:
-            return list(await reader.execute_fetchall(query, values))
+        await self._reader.close()
 
 
 async def open_store(
@@ -294,13 +269,7 @@ async def open_store(
 ) -> SqliteStore:
     """Migrate and open. `publish` gets committed events, in the order of their ids, on the loop."""
     await asyncio.to_thread(migrate, path)
-    readers = []
-    for _ in range(_READERS):
-        reader = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
-        reader.row_factory = sqlite3.Row
-        await reader.execute("PRAGMA query_only = ON")
-        await reader.execute("PRAGMA mmap_size = 0")
-        readers.append(reader)
+    reader = await open_reader(path)
     writer = Writer(lambda: connect(path), publish, writer_queue, on_fatal)
     writer.start()
-    return SqliteStore(path, writer, readers, Appending(clock=clock, box=box, event_bytes=event_bytes))
+    return SqliteStore(writer, reader, Appending(clock=clock, box=box, event_bytes=event_bytes))

@@ -51,6 +51,7 @@ class Writer:
         self._later: deque[_Item] = deque()
         self._ready = threading.Condition()
         self._closing = False
+        self._waking = False
         self._loop = asyncio.get_running_loop()
         self.fatal: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -74,8 +75,16 @@ class Writer:
             if self.waiting >= self._limit:
                 raise Unavailable(f"the writer's queue is full ({self._limit}); try again in a second")
             (self._urgent if urgent else self._later).append(item)
-            self._ready.notify()
+        if not self._waking:
+            self._waking = True
+            self._loop.call_soon(self._wake)
         return await item.future
+
+    def _wake(self) -> None:
+        """Once for all that was asked for in this turn of the loop: it becomes one transaction."""
+        self._waking = False
+        with self._ready:
+            self._ready.notify()
 
     async def close(self) -> None:
         """Write what waits, then end the thread."""
