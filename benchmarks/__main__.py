@@ -1,13 +1,13 @@
-"""What can be measured in half an hour: `python -m benchmarks [--only service|training]`.
+"""What can be measured in an hour: `python -m benchmarks [--only service|training|diffusion]`.
 
-Apart from that: the large database, `python -m benchmarks.scale`; a GPU, `python -m benchmarks.gpu_text`.
+Apart from that: the large database, `python -m benchmarks.scale`; a GPU, `benchmarks.gpu_text` and `gpu_diffusion`.
 """
 
 import argparse
 
-from benchmarks import checkpoints, latency, post, sse, training, training_report, training_start
+from benchmarks import checkpoints, diffusion, latency, post, sse, training, training_report, training_start
 
-PARTS = ("service", "training")
+PARTS = ("service", "training", "diffusion")
 
 
 def main(parts: list[str]) -> None:
@@ -21,6 +21,8 @@ def main(parts: list[str]) -> None:
         training_start.main()
         training_report.main()
         checkpoints.main(rounds=3)
+    if "diffusion" in parts:
+        diffusion.main(rounds=3)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from benchmarks.training_work import Seen, Size, Work, by_peer, by_us
 
 _GOAL = 1.3
 #: Dense bf16 operations a second, by a word of the GPU's name; the data sheets' figures without sparsity.
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
 
 
 @frozen(kw_only=True)
@@ -114,7 +114,7 @@ def _print(name: str, rounds: int, parameters: int, found: dict[str, list[Seen]]
     import torch
 
     gpu = torch.cuda.get_device_name()
-    peak = next((flops for word, flops in _PEAKS.items() if word in gpu), None)
+    peak = next((flops for word, flops in PEAKS.items() if word in gpu), None)
     rows = []
     for who, seen in found.items():
         speed = statistics.median(s.tokens_per_second for s in seen)

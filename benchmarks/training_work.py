@@ -108,7 +108,7 @@ def by_peer(work: Work, script: str, method: str, packing: str, more: Mapping[st
     with tempfile.TemporaryDirectory(dir=work.folder) as own:
         order = asdict(work.size) | {"model": str(work.model), "rows": str(work.rows), "output": own, **(more or {})}
         argv = [sys.executable, str(ROOT / "benchmarks" / "peers" / f"{script}.py")]
-        environ = _environ() | {"HF_DATASETS_CACHE": str(Path(own) / "datasets")}
+        environ = environment() | {"HF_DATASETS_CACHE": str(Path(own) / "datasets")}
         environ |= {"CUDA_VISIBLE_DEVICES": "0"} if (more or {}).get("dtype") == "bf16" else {}
         started, output = _run([*argv, json.dumps(order | {"method": method, "packing": packing})], environ)
     found = json.loads(output.splitlines()[-1])
@@ -142,7 +142,7 @@ def by_us(
         }
         change(spec)
         (job / "spec.json").write_text(json.dumps(spec))
-        environ = _environ(",".join(spec["devices"])) | {
+        environ = environment(",".join(spec["devices"])) | {
             "TRAINYARD_RUN": f"{_UID}.1.0",
             "TRAINYARD_ATTEMPT_DIR": str(attempt),
         }
@@ -161,7 +161,7 @@ def seen_in(events: Path, started: float) -> Seen:
     return Seen(started, reports[0][0], tokens / sum(took) if took else 0.0)
 
 
-def _environ(devices: str = "") -> dict[str, str]:
+def environment(devices: str = "") -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINYARD_", "HF_"))}
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "CUDA_VISIBLE_DEVICES": devices}
     # Threads wait awake for a moment only, on all sides: a busy machine would make the scripts far slower still.

@@ -68,7 +68,9 @@ class Here:
 
     def events(self, kind: str, attempt: int | None = None) -> list[dict[str, Any]]:
         own = self.folder.attempt(Pair(attempt or self.attempts, 0))
-        events = [json.loads(line) for line in (own / "events.jsonl").read_text().splitlines()]
+        path = own / "events.jsonl"
+        text = path.read_text() if path.exists() else ""
+        events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         return [event["data"] for event in events if event["type"] == kind]
 
     def losses(self, attempt: int | None = None) -> dict[int, float]:

@@ -35,7 +35,7 @@ from trainyard.trainer.secrets import Secrets, start_log
 
 log = logging.getLogger("trainyard.trainer")
 _LAUNCHER_SECONDS = 1.0
-_ENGINES = {"text": "trainyard.trainer.text.engine"}
+_ENGINES = {"text": "trainyard.trainer.text.engine", "diffusion": "trainyard.trainer.diffusion.engine"}
 
 
 def main(argv: list[str]) -> int:

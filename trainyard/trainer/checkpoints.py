@@ -98,7 +98,7 @@ class Checkpoints:
         Raises `DiskFull` before anything is written when less than `needed` bytes are free, `Fenced` before the rename.
         """
         self.finishing.settle()
-        aside, state, sums = self._written(step, needed, lambda folder, _: write(folder))
+        aside, state, sums = self._written(step, needed, lambda folder, _: write(folder), at_once=True)
         return self._finished(step, aside, state, sums)
 
     def begin(
@@ -109,23 +109,25 @@ class Checkpoints:
         *,
         later: Callable[[Path], object],
         then: Callable[[Checkpoint], None],
+        at_once: bool = False,
     ) -> None:
         """As `save`, but only `write` is waited for: what must be of this very step. What it returns must not change.
 
         A thread calls `later` with the folder, for what does not change, and makes a checkpoint of it; `then` is called
-        with that by `finishing.look` or `finishing.settle`, which also raise what went wrong.
+        with that by `finishing.look` or `finishing.settle`, which also raise what went wrong. `at_once`: that is
+        waited for too.
         """
         self.finishing.settle()
-        aside, state, sums = self._written(step, needed, write)
+        aside, state, sums = self._written(step, needed, write, at_once)
 
         self.finishing.begin(lambda: self._finished(step, aside, state, sums, later), then)
 
     def _written(
-        self, step: int, needed: int, write: Callable[[Path, Sums], Mapping[str, Any]]
+        self, step: int, needed: int, write: Callable[[Path, Sums], Mapping[str, Any]], at_once: bool
     ) -> tuple[Path, Mapping[str, Any], Sums]:
         self.check_room(needed)
         aside = self.folder / f"step-{step}.tmp-{self.pair}"
-        sums = Sums(aside)
+        sums = Sums(aside, at_once=at_once)
         try:
             fresh(aside)
             return aside, write(aside, sums), sums

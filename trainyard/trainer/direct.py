@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 8 << 20
+_BLOCK = 4 << 20
 _AT_ONCE = 4
 #: What every disk of today can write alone, in bytes.
 _ALIGNED = 4096

@@ -28,10 +28,11 @@ def names(checkpoints):
     return sorted(path.name for path in checkpoints.folder.iterdir())
 
 
-def test_sums_are_those_of_the_files_whenever_they_were_begun(tmp_path):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_sums_are_those_of_the_files_whenever_they_were_begun(tmp_path, at_once):
     contents = {"early": b"e" * 10, "written": b"w" * 300_000, "sub/late": b"l"}
     (tmp_path / "sub").mkdir()
-    sums = Sums(tmp_path)
+    sums = Sums(tmp_path, at_once=at_once)
     (tmp_path / "early").write_bytes(contents["early"])
     sums.begin(tmp_path / "early")
     with sums.open(tmp_path / "written") as file:

@@ -124,8 +124,9 @@ def fetch_folders(
 
         common: dict[str, Any] = {"revision": revision, "token": token}
         told = _told(name, common, _WAITS, progress)
-        if told is None:
-            return Path(snapshot_download(name, local_files_only=True, **common))
+        if told is None:  # what is whole of it, the one who reads it sees
+            marks = [f"{folder}/*.json" for folder in only] or ["model_index.json"]
+            return Path(snapshot_download(name, local_files_only=True, allow_patterns=marks, **common))
         return Path(snapshot_download(name, allow_patterns=chosen_folders(told, variant, only), **common))
 
     return _asked(work, f"{at}: {name} (revision {revision})", ModelError, check, say)

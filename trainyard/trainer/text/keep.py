@@ -2,7 +2,6 @@
 
 import copy
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
+from trainyard.trainer.checkpoints import Checkpoints
 from trainyard.trainer.finishing import Sums
 from trainyard.trainer.generators import gathered
+from trainyard.trainer.keeping import Keeping
 from trainyard.trainer.optimizer_file import OPTIMIZER, save_optimizer
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
@@ -41,63 +41,30 @@ class Keeper:
     scaler: torch.amp.GradScaler
     world: World
 
-    def save(self, position: Position, kind: str) -> None:
-        """Write a checkpoint, tell it, answer who asked for one, and remove the oldest, but never the best.
+    @property
+    def keeping(self) -> Keeping:
+        """When what is written, told and removed."""
+        return Keeping(self.run, self.checkpoints, self.world, self.settings.save_total_limit)
 
-        Nothing is written before the first step, nor twice for one step; one that turns out the best is told again.
-        Every process calls it; the first writes. Training waits until the state of this step is in files; the rest is
-        done beside it, until `agree` or `finish` tells that the checkpoint stands. One of kind `stop` is finished here.
-        """
-        control = self.run.control
-        if position.step == 0:
-            return
-        self.checkpoints.finishing.settle()
-        if control.saved_step != position.step:
-            state = State.of(self.model, self.optimizer, self.world, self.settings.adapts)
-            if self.world.first:
-                control.begun(position.step)
-                self._begin(position, state, kind)
-            else:
-                control.saved(position.step)
-        else:
-            if self.world.first and kind == "best" and (found := self.checkpoints.of(position.step)) is not None:
-                self._stands(found, kind, position.best_step)
-            control.saved(position.step)
-        if kind == "stop":
-            self.finish()
+    def save(self, position: Position, kind: str) -> None:
+        """See `Keeping.save`; the best checkpoint is never removed. Every process calls it."""
+        self.keeping.save(
+            position.step,
+            kind,
+            state=lambda: State.of(self.model, self.optimizer, self.world, self.settings.adapts),
+            needed=_BYTES_A_PARAMETER * sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            write=lambda folder, sums, state: self._write(folder, sums, position, state),
+            later=self.tokenizer.save_pretrained,
+            best=position.best_step,
+        )
 
     def agree(self) -> tuple[bool, bool]:
-        """Tell a checkpoint that stands by now, or raise what went wrong with it; then as `Control.agree`."""
-        self.checkpoints.finishing.look()
-        return self.run.control.agree(self.world)
+        """See `Keeping.agree`."""
+        return self.keeping.agree()
 
     def finish(self) -> None:
         """Wait until what was saved stands. Every process calls it."""
-        self.checkpoints.finishing.settle()
-        self.world.barrier()
-
-    def _begin(self, position: Position, state: "State", kind: str) -> None:
-        needed = _BYTES_A_PARAMETER * sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        best = position.best_step
-        self.checkpoints.begin(
-            position.step,
-            needed,
-            lambda folder, sums: self._write(folder, sums, position, state),
-            later=self.tokenizer.save_pretrained,
-            then=lambda done: self._stands(done, kind, best),
-        )
-
-    def _stands(self, done: Checkpoint, kind: str, best: int) -> None:
-        self._tell(done, kind)
-        self.checkpoints.prune(self.settings.save_total_limit, best)
-        self.run.control.stands(done.step)
-
-    def _tell(self, done: Checkpoint, kind: str) -> None:
-        told: dict[str, Any] = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes}
-        told["kind"] = kind
-        if (asked := self.run.control.stop_asked) is not None:
-            told["seconds"] = round(time.monotonic() - asked, 3)
-        self.run.report.event("checkpoint", told)
+        self.keeping.finish()
 
     def _write(self, folder: Path, sums: Sums, position: Position, state: "State") -> dict[str, Any]:
         models.save_for_resume(self.model, folder, state.weights, sums.open)
