@@ -31,6 +31,9 @@ class _Piece:
         if not self.future.cancelled():
             try:
                 self.result = self.work(*self.arguments, **self.more)
+            except StopIteration as e:  # no future takes one
+                self.error = RuntimeError("StopIteration was raised")
+                self.error.__cause__ = e
             except BaseException as e:  # whatever it is, it is for whoever asked; without this frame, which holds it
                 self.error = e.with_traceback(e.__traceback__ and e.__traceback__.tb_next)
 
@@ -92,11 +95,28 @@ class Hands:
     def _hand_out(self) -> None:
         asked, self._asked = self._asked, []
         for start in range(0, len(asked), self._at_once):
-            if len(self._threads) < min(self._most, self._undone):
-                thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
             self._queue.put(asked[start : start + self._at_once])
+            if len(self._threads) < min(self._most, self._undone):
+                self._begin()
+
+    def _begin(self) -> None:
+        """One thread more; where the machine has none left, those that there are do it later."""
+        thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as e:
+            if not self._threads:
+                self._refuse(e)
+            return
+        self._threads.append(thread)
+
+    def _refuse(self, error: RuntimeError) -> None:
+        with suppress(Empty):
+            while True:
+                pieces = self._queue.get_nowait()
+                for piece in pieces:
+                    piece.error = error
+                self._tell(pieces)
 
     def _run(self) -> None:
         while given := self._queue.get():

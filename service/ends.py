@@ -98,6 +98,7 @@ def close_attempt(folder: JobFolder, attempt: int) -> None:
     if folder.path.is_dir():
         folder.raise_fence(Pair(attempt + 1))
         for n in range(attempt, 0, -1):  # a run that was begun again has the secrets of the attempt that was submitted
-            folder.secrets(n).unlink(missing_ok=True)
+            for path in (folder.secrets(n), *folder.path.glob(f".{folder.secrets(n).name}.*")):  # or a half-written one
+                path.unlink(missing_ok=True)
             for pair in folder.restarts(n):
                 (folder.attempt(pair) / "job_token").unlink(missing_ok=True)

@@ -84,7 +84,8 @@ class Writer:
         """Once for all that was asked for in this turn of the loop: it becomes one transaction."""
         self._waking = False
         with self._ready:
-            self._ready.notify()
+            if self.waiting:  # else the thread has done it already, and this would look like idleness to it
+                self._ready.notify()
 
     async def close(self) -> None:
         """Write what waits, then end the thread."""

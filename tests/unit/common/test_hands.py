@@ -85,3 +85,28 @@ async def test_a_thread_that_hangs_for_somebody_who_left_is_not_counted_on() -> 
         async with asyncio.timeout(2):
             assert await made.do(divide, 6, by=2) == 3
         free.set()
+
+
+async def test_where_no_thread_can_be_had_it_is_an_error_and_later_pieces_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with hands(2, 1) as made:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            with pytest.raises(RuntimeError, match="can't start"):
+                async with asyncio.timeout(2):
+                    await made.do(divide, 4, by=2)
+        assert await made.do(divide, 4, by=2) == 2
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            async with asyncio.timeout(2):
+                assert await asyncio.gather(*(made.do(divide, n, by=1) for n in range(9))) == list(range(9))
+
+
+async def test_what_no_future_takes_is_told_as_another_error() -> None:
+    async with hands(1, 4) as made, asyncio.timeout(2):
+        found = await asyncio.gather(made.do(next, iter(())), made.do(divide, 4, by=2), return_exceptions=True)
+    assert isinstance(found[0], RuntimeError) and found[1] == 2
