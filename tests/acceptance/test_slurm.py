@@ -69,7 +69,8 @@ def test_two_tasks_on_two_nodes_train_as_two_processes_of_one_machine(
     server: Server, training: Training, slurm: Cluster
 ) -> None:
     both = put(training("nodes", max_steps=6), {"extra_parameters.nodes": 2})
-    alone = put(training("processes", max_steps=6), {"extra_parameters.processes": 2, "resources.cpus": 2})
+    more = {"resources.cpus": 2, "resources.memory_gb": 2}
+    alone = put(training("processes", max_steps=6), {"extra_parameters.processes": 2} | more)
     server.post(both)
     server.post(alone)
     job = reaches(server, "nodes", 1)
