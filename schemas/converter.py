@@ -49,14 +49,21 @@ class Structured(Generic[T]):
 
 
 def structure(
-    document: object, cls: type[T], *, strict: bool = False, masked: bool = False, prefix: str = ""
+    document: object,
+    cls: type[T],
+    *,
+    strict: bool = False,
+    masked: bool = False,
+    hidden: bool = False,
+    prefix: str = "",
 ) -> Structured[T]:
     """Read a JSON value as `cls`; never raises for what is in the document.
 
     `strict`: unknown fields are errors, not warnings. `masked`: the document is one of our own, whose secrets are
-    masks. `prefix`: the path of this document inside the one that the sender wrote.
+    masks. `hidden`: messages name no value of it, only kinds. `prefix`: the path of this document inside the one
+    that the sender wrote.
     """
-    trail = Trail(prefix, places(cls), strict=strict, masked=masked)
+    trail = Trail(prefix, places(cls), strict=strict, masked=masked, hidden=hidden)
     token = trail_now.set(trail)
     try:
         value = _hook_of(cls)(document, cls)

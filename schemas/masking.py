@@ -36,7 +36,7 @@ def looks_secret(name: str) -> bool:
 def mask_free(value: Any, path: Path, keep: Keep, *, secret: bool = False) -> Any:
     """A masked copy of undeclared JSON; `keep` is handed each secret's path and text.
 
-    Under a key that looks secret every string and number is one, however deep it lies.
+    Under a key that looks secret every number, and every string that is not empty, is one, however deep it lies.
     """
     if isinstance(value, dict):
         return {
@@ -45,7 +45,7 @@ def mask_free(value: Any, path: Path, keep: Keep, *, secret: bool = False) -> An
         }
     if isinstance(value, list | tuple):
         return [mask_free(item, (*path, n), keep, secret=secret) for n, item in enumerate(value)]
-    if secret and not isinstance(value, bool) and value is not None:
+    if secret and not isinstance(value, bool) and value not in (None, ""):
         return mask_leaf(value, path, keep)
     return mask_text(value, path, keep)
 

@@ -42,13 +42,19 @@ class MaskGiven(Invalid):
 class Trail:
     """One reading of one document."""
 
-    __slots__ = ("_errors", "_guesses", "_more_warnings", "_warnings", "faults", "masked", "parts", "places", "strict")
+    __slots__ = (
+        *("_errors", "_guesses", "_more_warnings", "_warnings"),
+        *("faults", "hidden", "masked", "parts", "places", "strict"),
+    )
 
-    def __init__(self, prefix: str, places: Mapping[str, str], *, strict: bool, masked: bool) -> None:
+    def __init__(
+        self, prefix: str, places: Mapping[str, str], *, strict: bool, masked: bool, hidden: bool = False
+    ) -> None:
         self.parts: list[str | int] = [prefix] if prefix else []
         self.places = places
         self.strict = strict
         self.masked = masked
+        self.hidden = hidden
         self._errors: list[FieldError] = []
         self._warnings: list[FieldWarning] = []
         self._more_warnings = 0
@@ -67,7 +73,7 @@ class Trail:
 
     def refuse(self, refusal: Invalid, *below: str | int, secret: bool = False) -> None:
         """Note here, or at a place below, what a type refused; its sentence is made only if it will be listed."""
-        self.error(refusal.message(secret=secret) if self.faults < MOST_NOTES else "", *below)
+        self.error(refusal.message(secret=secret or self.hidden) if self.faults < MOST_NOTES else "", *below)
 
     def warning(self, message: str, *below: str | int) -> None:
         """Note what the sender should know about this place, or one below."""

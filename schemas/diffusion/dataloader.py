@@ -139,9 +139,14 @@ class Entry:
                 trail.error(f"is {given[first]:g}, more than {last} {given[last]:g}", first)
 
 
-def read_entries(document: object, at: str = "data_backend_config") -> Structured[tuple[Entry, ...]]:
-    """The entries of a dataloader file, those that are disabled left out; `at` is what messages call the file."""
-    read = structure({"entries": document}, _File)
+def read_entries(
+    document: object, at: str = "data_backend_config", *, masked: bool = False, hidden: bool = False
+) -> Structured[tuple[Entry, ...]]:
+    """The entries of a dataloader, those that are disabled left out; `at` is what messages call it.
+
+    `masked` and `hidden` are those of `structure`.
+    """
+    read = structure({"entries": document}, _File, masked=masked, hidden=hidden)
     errors = tuple(evolve(error, path=at + error.path.removeprefix("entries")) for error in read.errors)
     warnings = tuple(evolve(warning, path=at + warning.path.removeprefix("entries")) for warning in read.warnings)
     return Structured(placed(read.value.entries, at) if read.value is not None else None, errors, warnings)

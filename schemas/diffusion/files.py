@@ -1,6 +1,8 @@
 """JSON files that an option names in place of what is in them."""
 
 import os
+import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -8,6 +10,7 @@ from typing import Any, Final
 from schemas.strict_json import JSONProblem, parse_json
 
 _LARGEST_BYTES: Final = 4 << 20
+_QUOTED_NUMBER = re.compile(r" \([-+.\deE…]+\)")
 
 
 class FileProblem(ValueError):
@@ -15,18 +18,34 @@ class FileProblem(ValueError):
 
 
 def read_json(path: Path) -> object:
-    """What is in a file. Raises `FileProblem`."""
+    """What is in a regular file. Raises `FileProblem`."""
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise FileProblem(f"{path} is larger than {_LARGEST_BYTES >> 20} MiB; give a file of JSON")
-        return parse_json(path.read_bytes())
+        return parse_json(read_regular(path))
     except JSONProblem as e:
-        raise FileProblem(f"{path}: {e}") from e
+        raise FileProblem(f"{path}: {_QUOTED_NUMBER.sub('', str(e))}") from e
     except (OSError, ValueError) as e:
         if isinstance(e, FileProblem):
             raise
         why = e.strerror if isinstance(e, OSError) else "its name can't be one of a file"
         raise FileProblem(f"{str(path)[:200]} can't be read: {why}") from e
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a regular file; of a pipe or device nothing is read, and none is waited for.
+
+    Raises `FileProblem`, `OSError`, and `ValueError` where the path can't be one.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileProblem(f"{path} is no regular file; give a file of JSON")
+        with open(descriptor, "rb", closefd=False) as file:
+            found = file.read(_LARGEST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(found) > _LARGEST_BYTES:
+        raise FileProblem(f"{path} is larger than {_LARGEST_BYTES >> 20} MiB; give a file of JSON")
+    return found
 
 
 def entries_at(document: object, folder: Path) -> object:

@@ -7,6 +7,8 @@ from typing import Final
 
 from attrs import frozen
 
+from schemas.diffusion.files import read_regular
+
 INDEX: Final = "model_index.json"
 
 
@@ -34,7 +36,7 @@ EDITORS: Final = frozenset({("flux", "kontext")})
 def pipeline_of(folder: Path) -> str | None:
     """The class that a model's index names; None where there is no index that can be read."""
     try:
-        found = json.loads((folder / INDEX).read_bytes()).get("_class_name")
-    except (OSError, ValueError, AttributeError):
+        found = json.loads(read_regular(folder / INDEX)).get("_class_name")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) else None

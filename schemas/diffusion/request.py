@@ -11,10 +11,11 @@ from attrs import evolve, frozen
 from schemas.asked import Asked
 from schemas.converter import structure
 from schemas.diffusion import later
+from schemas.diffusion.contents import put_in
 from schemas.diffusion.data_rules import data_contradictions
-from schemas.diffusion.dataloader import Entry, placed, read_entries
+from schemas.diffusion.dataloader import Entry, placed
 from schemas.diffusion.definitions import definitions
-from schemas.diffusion.files import FileProblem, absolute, entries_at, read_json
+from schemas.diffusion.files import absolute
 from schemas.diffusion.lycoris import USUAL, LycorisFile
 from schemas.diffusion.mapping import Mapped, Source, differences, mapped
 from schemas.diffusion.options import Options
@@ -27,7 +28,6 @@ from schemas.values import FieldError
 
 PREFIX: Final = "extra_parameters"
 CONFIG: Final = f"{PREFIX}.data_backend_config"
-_LYCORIS: Final = f"{PREFIX}.lycoris_config"
 
 
 @frozen(kw_only=True)
@@ -47,25 +47,26 @@ def read_job(
     their own names in `extra_parameters` win over the document's other fields. Files that options name are read.
     """
     trail = Trail(PREFIX, places(Options), strict=False, masked=True)
-    given = _given(request.get(PREFIX) or {}, trail)
+    given, problems = put_in(_given(request.get(PREFIX) or {}, trail), PREFIX)
     known = Asked(request).__contains__ if asked is None else asked
     source = Source(request=request, asked=known, given=given, processes=processes)
     found = mapped(source)
     read = structure({**found.values, **given}, Options, masked=True, prefix=PREFIX)
-    errors = [*trail.errors(), *(_from_its_field(error, found, given) for error in read.errors)]
+    errors = [*trail.errors(), *problems, *(_from_its_field(error, found, given) for error in read.errors)]
     if asked is not None:
         errors += [FieldError(f"{PREFIX}.{name}", message) for name, message in differences(source, found)]
     if read.value is None:
         return None, errors
     options = evolve(read.value, num_processes=processes, on_bad_row=source.part(PREFIX).get("on_bad_row", "fail"))
     options, more = _completed(options, source)
-    entries, wrong = _entries(options, source)
+    entries = _entries(options, source)
     options = evolve(options, data_backend_config=entries if options.data_backend_config is not None else None)
-    errors += [*more, *wrong]
-    for name, message in _together(options, () if wrong else entries):
+    errors += more
+    for name, message in _together(options, entries):
         at = name if "." in name or "[" in name else _path(name, found, given)
         errors.append(FieldError(at, message))
-    return (None if errors else Job(options=options, entries=entries)), list(dict.fromkeys(errors))
+    job = Job(options=options, entries=entries) if entries is not None and not errors else None
+    return job, list(dict.fromkeys(errors))
 
 
 def options_given(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _from_its_field(error: FieldError, found: Mapped, given: Mapping[str, Any]) 
 
 
 def _completed(options: Options, source: Source) -> tuple[Options, list[FieldError]]:
-    """With what follows from other options, from the model's own files, and from the LyCORIS file."""
+    """With what follows from other options and from the model's own files."""
     errors: list[FieldError] = []
     known = None
     name = options.pretrained_model_name_or_path or ""
@@ -117,48 +118,34 @@ def _completed(options: Options, source: Source) -> tuple[Options, list[FieldErr
     elif known is not None and known.family != family:
         errors.append(FieldError(f"{PREFIX}.model_family", f"is {family!r}, and {name}/{INDEX} is of {known.family!r}"))
     flavour = options.model_flavour or (known.flavour if known and known.family == family else None)
-    lycoris, problem = _lycoris(options)
-    errors += [] if problem is None else [problem]
     whole = evolve(
         options,
         model_family=family,
         model_flavour=flavour,
         lora_alpha=options.lora_rank if options.lora_alpha is None else options.lora_alpha,
-        lycoris_config=lycoris,
+        lycoris_config=_lycoris(options),
         max_train_steps=options.max_train_steps or 0,
     )
     return whole, errors
 
 
-def _lycoris(options: Options) -> tuple[LycorisFile | None, FieldError | None]:
-    """The adapter that the file describes."""
+def _lycoris(options: Options) -> LycorisFile | None:
+    """The adapter that is described; none where it is in a file that can't be taken."""
     given = options.lycoris_config
     if given is None:
-        return (USUAL if options.lora_type == "lycoris" and options.model_type == "lora" else None), None
-    if isinstance(given, LycorisFile):
-        return given, None
-    try:
-        read = structure(read_json(Path(given)), LycorisFile)
-    except FileProblem as e:
-        return None, FieldError(_LYCORIS, str(e))
-    if read.errors:
-        return None, FieldError(_LYCORIS, f"{given}: " + "; ".join(str(error) for error in read.errors))
-    return read.value, None
+        return USUAL if options.lora_type == "lycoris" and options.model_type == "lora" else None
+    return given if isinstance(given, LycorisFile) else None
 
 
-def _entries(options: Options, source: Source) -> tuple[tuple[Entry, ...], list[FieldError]]:
-    """The data sets and caches: those of the dataloader, else one for each data set of the document."""
+def _entries(options: Options, source: Source) -> tuple[Entry, ...] | None:
+    """The data sets and caches: those of the dataloader, else one for each data set of the document.
+
+    None where the dataloader is a file that can't be taken.
+    """
     given = options.data_backend_config
     if given is None:
-        return of_datasets(source.request), []
-    if not isinstance(given, str):
-        return placed(given, CONFIG), []
-    path = Path(given)
-    try:
-        read = read_entries(entries_at(read_json(path), path.absolute().parent), CONFIG)
-    except FileProblem as e:
-        return (), [FieldError(CONFIG, str(e))]
-    return read.value or (), list(read.errors)
+        return of_datasets(source.request)
+    return None if isinstance(given, str) else placed(given, CONFIG)
 
 
 def of_datasets(request: Mapping[str, Any]) -> tuple[Entry, ...]:
@@ -180,9 +167,9 @@ def of_datasets(request: Mapping[str, Any]) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def _together(options: Options, entries: tuple[Entry, ...]) -> Iterator[tuple[str, str]]:
+def _together(options: Options, entries: tuple[Entry, ...] | None) -> Iterator[tuple[str, str]]:
     yield from contradictions(options)
-    if entries:
+    if entries is not None:
         yield from data_contradictions(options, entries, "datasets" if options.data_backend_config is None else CONFIG)
 
 

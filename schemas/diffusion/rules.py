@@ -22,9 +22,9 @@ PLACEHOLDERS: Final = frozenset({
 SCRIPTS: Final = ("validation_external_script", "post_checkpoint_script", "post_upload_script")
 
 
-def scripts_of(extra: Mapping[str, Any]) -> list[str]:
-    """The options among the keys of `extra_parameters` that start a program of the caller's own."""
-    return [name for name in SCRIPTS if extra.get(name) or extra.get(f"--{name}")]
+def scripts_of(options: Mapping[str, Any]) -> list[str]:
+    """Those of the options, by their own names, that start a program of the caller's own."""
+    return [name for name in SCRIPTS if options.get(name)]
 
 
 def contradictions(options: Options) -> Found:

@@ -13,7 +13,8 @@ from schemas.trail import Trail
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
-_UNSET: Final = frozenset({"", "None", "null"})
+#: Texts that say of an option that it is not set.
+UNSET: Final = frozenset({"", "None", "null"})
 _LONGEST_NUMBER: Final = 40
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
@@ -29,9 +30,13 @@ class Written:
 
 
 def undashed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """`--name` is `name`; where a document has both, the one without dashes wins."""
-    plain = {key: value for key, value in document.items() if not key.startswith("--")}
-    return {key[2:]: value for key, value in document.items() if key.startswith("--") and len(key) > 2} | plain
+    """`--name` is `name`; where a document has both, the one without dashes wins. More dashes make no name."""
+    plain = {key: value for key, value in document.items() if not _is_dashed(key)}
+    return {key[2:]: value for key, value in document.items() if _is_dashed(key)} | plain
+
+
+def _is_dashed(key: str) -> bool:
+    return key.startswith("--") and key[2:3] not in ("", "-")
 
 
 def respelled(
@@ -65,7 +70,7 @@ def respelled(
 
 def _named(cls: Any, document: Mapping[str, Any], trail: Trail) -> dict[str, Any]:
     """By their first names; two names of one option must agree."""
-    found = undashed(document)
+    found = dict(document)
     for alias, name in _aliases(cls).items():
         value = found.pop(alias, None)
         if value is None:
@@ -96,7 +101,7 @@ def _is_unset(value: Any, written: Written) -> bool:
         return True
     return (
         isinstance(value, str)
-        and value in _UNSET
+        and value in UNSET
         and not (value == "" and written.empty)
         and value not in choices(written.kind.bare)
     )
@@ -131,12 +136,22 @@ def _number(value: Any) -> Any:
 
 def _structure(text: str, commas: bool) -> Any:
     """JSON in a text; else, where a list is wanted, what stands between commas."""
-    if text.lstrip().startswith(("{", "[")):
-        try:
-            return parse_json(text.encode("utf-8", "surrogatepass"))
-        except ValueError:
-            return text
+    if is_json(text):
+        return json_in(text)
     return [_number(part.strip()) for part in text.split(",") if part.strip()] if commas else text
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is to be an object or a list, not a name."""
+    return text.lstrip().startswith(("{", "["))
+
+
+def json_in(text: str) -> Any:
+    """The object or list that a text holds; the text itself where it is none."""
+    try:
+        return parse_json(text.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return text
 
 
 def _asks_nothing(value: Any, nothing: Iterable[Any]) -> bool:

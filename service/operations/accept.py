@@ -9,7 +9,8 @@ from attrs import frozen
 from common.backend import BaseTrainerBackend, JobSpec
 from common.errors import InvalidRequest
 from schemas.converter import Structured, structure
-from schemas.diffusion.document import prepared
+from schemas.diffusion.document import filled, is_of_pictures, prepared
+from schemas.diffusion.request import options_given
 from schemas.diffusion.rules import scripts_of
 from schemas.engine_options import options_with
 from schemas.fields import shape_of
@@ -53,6 +54,11 @@ class Accepted:
     warnings: tuple[FieldWarning, ...]
 
 
+def reads_files(parts: Parts, posted: object) -> bool:
+    """Whether what a document names is read to accept it, so that it can't be done on the event loop."""
+    return isinstance(posted, dict) and is_of_pictures(posted, parts.cwd, os.path.exists)
+
+
 def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
     """Check a document. Raises `InvalidRequest` with everything that is wrong, `UnknownBackend`."""
     if not isinstance(posted, dict):
@@ -75,9 +81,11 @@ def accept(parts: Parts, posted: object, *, strict: bool) -> Accepted:
 def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, masked: bool = False) -> Checked:
     """Read a whole document and ask its backend; `masked`: it is one of our own, whose secrets are masks.
 
+    Files that it names are read once; what was in them stands in the request and the spec, not in the document.
     Raises `InvalidRequest` with everything that is wrong, `UnknownBackend`.
     """
-    read = structure(document, TrainRequest, strict=strict, masked=masked)
+    whole = filled(document, masked=masked)
+    read = structure(whole.document, TrainRequest, strict=strict, masked=masked)
     named = document.get("backend")
     name = named if isinstance(named, str) else parts.settings.backend
     request = read.value
@@ -89,9 +97,10 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
         more = () if any(error.path == "backend" for error in read.errors) else e.errors
         raise _invalid([*read.errors, *more]) from e
     keys = keys_of(backend, document)
-    options: Structured[Any] = structure(_options(document), keys, strict=strict, masked=masked, prefix=PREFIX)
-    errors = [*read.errors, *options.errors]
-    if request is not None and not options.errors:
+    options: Structured[Any] = structure(_options(whole.document), keys, strict=strict, masked=masked, prefix=PREFIX)
+    wrong = [*whole.errors, *options.errors]
+    errors = [*read.errors, *wrong]
+    if request is not None and not wrong:
         try:
             errors += backend.validate_request(request)
         except OSError as e:  # a path of the document that can't even be looked at
@@ -116,8 +125,10 @@ def _programs(request: TrainRequest, spec: JobSpec) -> list[FieldError]:
     """Every field that starts a program of the caller's own."""
     if spec.engine == "command":
         return [FieldError(f"{PREFIX}.command", _NOT_ALLOWED)]
-    scripts = scripts_of(request.extra_parameters.options) if spec.engine == "diffusion" else []
-    return [FieldError(f"{PREFIX}.{name}", _NO_SCRIPT) for name in scripts]
+    if spec.engine != "diffusion":
+        return []
+    will_run = options_given(request.extra_parameters.options) | options_given(_extra(spec.request))
+    return [FieldError(f"{PREFIX}.{name}", _NO_SCRIPT) for name in scripts_of(will_run)]
 
 
 def keys_of(backend: BaseTrainerBackend, document: Mapping[str, Any]) -> type[Any]:

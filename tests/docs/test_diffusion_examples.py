@@ -14,7 +14,7 @@ from backends.local.backend import LocalBackend
 from common.devices import Device
 from common.settings import Settings
 from schemas.converter import structure
-from schemas.diffusion.document import prepared
+from schemas.diffusion.document import filled, prepared
 from schemas.engine_options import options_with
 from schemas.fields import shape_of
 from schemas.train import ExtraParameters, TrainRequest
@@ -39,7 +39,7 @@ def placed(value: Any, folder: Path) -> Any:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["job_id"])
 def test_an_example_is_taken_and_says_nothing_in_vain(example: dict[str, Any], tmp_path: Path) -> None:
-    document = prepared(placed(example, tmp_path), tmp_path)
+    document = filled(prepared(placed(example, tmp_path), tmp_path)).document
     read = structure(document, TrainRequest)
     assert read.value is not None and read.errors == read.warnings == ()
     common = shape_of(ExtraParameters).fields

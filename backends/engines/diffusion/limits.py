@@ -1,8 +1,9 @@
 """What this version trains of image models, and what a machine can: everything else is refused here, all at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pkgutil import iter_modules
+from typing import Any
 
 from backends.engines.batches import batch_errors
 from backends.engines.machine import Machine
@@ -13,6 +14,7 @@ from schemas.diffusion.request import PREFIX, Job, is_option
 from schemas.trail import nearest
 from schemas.train import TrainRequest
 from schemas.uri import mask_urls
+from schemas.values import joined
 
 Found = Iterator[tuple[str, str]]
 
@@ -82,9 +84,19 @@ def option_errors(request: TrainRequest, machine: Machine, job: Job | None) -> F
 def _secret_urls(request: TrainRequest) -> Found:
     """Texts that the run would get without their secret part."""
     for name, value in request.extra_parameters.options.items():
-        if is_option(name) and isinstance(value, str) and mask_urls(value) != value:
-            why = f"has a URL with a password or query, which is kept secret; {PREFIX}.env would give it to the run"
-            yield f"{PREFIX}.{name.removeprefix('--')}", why
+        for path in _masked(value, (name.removeprefix("--"),)) if is_option(name) else ():
+            would = f"{PREFIX}.env would give it to the run" if len(path) == 1 else "leave that part out"
+            yield joined(PREFIX, *path), f"has a URL with a password or query, which is kept secret; {would}"
+
+
+def _masked(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """The places of texts that have another form where they are shown, however deep they lie."""
+    if isinstance(value, str):
+        if mask_urls(value) != value:
+            yield path
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _masked(item, (*path, key))
 
 
 def _family(options: Options) -> Found:

@@ -9,9 +9,10 @@ from attrs import evolve
 from backends.engines.diffusion.job import read
 from backends.engines.machine import Machine
 from backends.engines.sizes import processes_of
+from common.errors import InvalidRequest
 from schemas.converter import unstructure
 from schemas.diffusion import Options
-from schemas.diffusion.files import entries_at, read_json
+from schemas.diffusion.files import entries_at
 from schemas.diffusion.request import PREFIX, Job, is_option, options_given
 from schemas.train import TrainRequest
 from schemas.values import FieldWarning
@@ -21,9 +22,13 @@ _PRECISIONS: Mapping[str, Any] = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
 
 
 def completed(request: TrainRequest, machine: Machine) -> tuple[TrainRequest, Job]:
-    """The request of a job that nothing is wrong with: its options, and the fields that mean the same, agree."""
+    """The request of a job that nothing is wrong with: its options, and the fields that mean the same, agree.
+
+    Raises `InvalidRequest` where a file of its model was made another meanwhile, and something is wrong now.
+    """
     job, errors = read(request, machine)
-    assert job is not None, errors
+    if job is None:
+        raise InvalidRequest(errors)
     options, extra = job.options, request.extra_parameters
     method: Any = options.model_type
     at_once, times = options.train_batch_size, options.gradient_accumulation_steps
@@ -49,12 +54,10 @@ def completed(request: TrainRequest, machine: Machine) -> tuple[TrainRequest, Jo
 
 
 def _options(given: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    """Keys of others as they were given, then every option that has a value; files are read into it."""
+    """Keys of others as they were given, then every option that has a value, files as what was read from them."""
     ours = {name: value for name, value in unstructure(options).items() if value is not None}
     config = options_given(given).get("data_backend_config")
-    if isinstance(config, str):
-        ours["data_backend_config"] = entries_at(read_json(Path(config)), Path(config).absolute().parent)
-    elif config is not None:
+    if config is not None and not isinstance(config, str):
         ours["data_backend_config"] = entries_at(config, Path.cwd())
     others = {name: value for name, value in given.items() if not is_option(name)}
     return others | ours

@@ -1,5 +1,6 @@
 """`/train`: submit, validate, list, show, cancel."""
 
+import asyncio
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from service.api.connected import while_connected
 from service.api.query import flag, integer, read_cursor, refused, write_cursor
 from service.documents import job_document, job_text
 from service.keys import PARTS
-from service.operations.accept import Accepted, accept
+from service.operations.accept import Accepted, accept, reads_files
 from service.operations.cancel import cancel
 from service.operations.examine import examine
 from service.operations.submit import submit
@@ -50,7 +51,10 @@ async def post_validate(request: web.Request) -> web.Response:
 async def _accepted(request: web.Request) -> Accepted:
     strict = flag(request, "strict")
     posted, size = await read_json(request)
-    return await in_thread_if_large(size, accept, request.app[PARTS], posted, strict=strict)
+    parts = request.app[PARTS]
+    if reads_files(parts, posted):
+        return await asyncio.to_thread(accept, parts, posted, strict=strict)
+    return await in_thread_if_large(size, accept, parts, posted, strict=strict)
 
 
 async def list_jobs(request: web.Request) -> web.Response:

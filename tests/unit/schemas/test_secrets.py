@@ -112,6 +112,16 @@ def test_wrong_documents_are_masked_too(document):
     assert "HUSH" not in json.dumps(mask(document))
 
 
+def test_an_empty_text_is_no_secret(small):
+    small["extra_parameters"] = {"rows": [{"aws_secret_access_key": "", "api_key": 0}], "token": ""}
+    sealed = seal(small)
+    assert sealed.document["extra_parameters"] == {
+        "rows": [{"aws_secret_access_key": "", "api_key": MASK}],
+        "token": "",
+    }
+    assert sealed.values == {"extra_parameters.rows[0].api_key": "0"}
+
+
 @frozen
 class Options:
     api_key: Secret | None = None

@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 
 from backends.engines.spec import build
+from common.errors import InvalidRequest
 from common.settings import Settings
 from schemas.converter import structure
 from schemas.train import TrainRequest
@@ -101,6 +102,37 @@ def test_the_folders_of_a_dataloader_are_looked_at(tmp_path: Path) -> None:
     assert found(given) == {}
     given["datasets"][0]["source"] = str(tmp_path)
     assert "leave one of the two out" in found(given)["datasets[0].source"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "place"),
+    [
+        ("data_backend_config", [{"instance_prompt": "as on https://x/?id=3"}], "[0].instance_prompt"),
+        (
+            "lycoris_config",
+            {"algo": "loha", "apply_preset": {"target_name": ["s3://k@x"]}},
+            ".apply_preset.target_name[0]",
+        ),
+    ],
+)
+def test_a_url_with_a_secret_part_is_refused_however_deep_it_lies(
+    tmp_path: Path, option: str, value: Any, place: str
+) -> None:
+    if isinstance(value, list):
+        value = [{**value[0], "id": "a", "instance_data_dir": str(tmp_path / "pictures")}]
+    errors = found(pictures(tmp_path, extra_parameters={"lora_type": "lycoris", option: value}))
+    assert list(errors) == [f"extra_parameters.{option}{place}"]
+    assert "leave that part out" in errors[f"extra_parameters.{option}{place}"]
+
+
+def test_a_model_that_becomes_another_between_two_looks_is_told_as_an_error(tmp_path: Path) -> None:
+    index = tmp_path / "model_index.json"
+    index.write_text('{"_class_name": "FluxPipeline"}')
+    read = structure(pictures(tmp_path, base_model={"model_name": str(tmp_path)}), TrainRequest)
+    assert read.value is not None
+    index.write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    with pytest.raises(InvalidRequest, match="is of 'sdxl'"):
+        build(read.value, SMALL, Settings())
 
 
 def test_packages_that_lack_are_named_with_the_extra_that_has_them(tmp_path: Path) -> None:

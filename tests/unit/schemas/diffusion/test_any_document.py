@@ -11,7 +11,7 @@ from schemas.asked import Asked
 from schemas.converter import structure
 from schemas.diffusion import Options, definitions, later
 from schemas.diffusion.dataloader import Entry
-from schemas.diffusion.document import prepared
+from schemas.diffusion.document import filled, prepared
 from schemas.diffusion.request import read_job
 from schemas.fields import shape_of
 
@@ -48,7 +48,7 @@ def test_every_document_is_read_or_refused_with_paths(extra: dict[str, Any], tun
         "tuning_parameters": tuning,
         "extra_parameters": {"model_family": "flux", **extra, "engine": "diffusion"},
     }
-    document = dict(prepared(document, Path("/no/such/folder")))
+    document = dict(filled(prepared(document, Path("/no/such/folder"))).document)
     keys = {name: value for name, value in document["extra_parameters"].items() if name != "engine"}
     alone = structure(keys, Options)
     job, errors = read_job(document, 1, Asked(document).__contains__)

@@ -133,7 +133,8 @@ def test_a_lycoris_file_is_read_and_there_is_one_for_who_gives_none(tmp_path: Pa
     assert found == LycorisFile(algo="loha", linear_dim=4)
     path.write_text('{"algo": "x"}')
     at = "extra_parameters.lycoris_config"
-    assert "algo: must be one of 'lokr'" in errors(document(lora_type="lycoris", lycoris_config=str(path)))[at]
+    found = errors(document(lora_type="lycoris", lycoris_config=str(path)))
+    assert "must be one of 'lokr'" in found[f"{at}.algo"]
     path.unlink()
     assert "can't be read" in errors(document(lora_type="lycoris", lycoris_config=str(path)))[at]
 
@@ -148,7 +149,7 @@ def test_a_dataloaders_file_is_read_with_paths_beside_it(tmp_path: Path) -> None
     assert entry.at == "extra_parameters.data_backend_config[0]"
     path.write_text(json.dumps([{"id": "a", "instance_data_dir": "p", "repeats": "x"}]))
     found = errors(document(data_backend_config=str(path)))
-    assert found == {"extra_parameters.data_backend_config[0].repeats": "must be an integer ≥ 0, got 'x'"}
+    assert found == {"extra_parameters.data_backend_config[0].repeats": "must be an integer ≥ 0, got a string"}
     path.write_text("[")
     assert "is not JSON" in errors(document(data_backend_config=str(path)))["extra_parameters.data_backend_config"]
 

@@ -6,6 +6,7 @@ import pytest
 
 from schemas.converter import structure
 from schemas.diffusion import Options
+from schemas.diffusion.spelling import undashed
 
 
 def read(**given: Any) -> Options:
@@ -56,6 +57,13 @@ def test_two_dashes_are_taken_away_and_the_plain_name_wins() -> None:
     assert read(**{"--lora_rank": 4, "lora_rank": 5}).lora_rank == 5
 
 
+@pytest.mark.parametrize("name", ["---lora_rank", "----lora_rank", "------lora_rank", "--", "---"])
+def test_more_than_two_dashes_make_no_option(name: str) -> None:
+    given = undashed(undashed({name: 4}))
+    found = structure(given, Options)
+    assert found.value == Options() and [warning.path for warning in found.warnings] == [name]
+
+
 @pytest.mark.parametrize(
     ("alias", "name"),
     [
@@ -90,6 +98,14 @@ def test_errors_of_all_options_come_at_once_each_with_its_path() -> None:
     }
     assert "did you mean 'adamw_bf16'" in found["extra_parameters.optimizer"]
     assert found["extra_parameters.lora_rank"] == "must be an integer from 1 to 256, got 257"
+
+
+@pytest.mark.parametrize("written", [[], "[]", ","])
+def test_a_list_that_something_is_drawn_from_is_not_empty(written: Any) -> None:
+    found = errors({"flow_custom_timesteps": written})
+    assert found == {
+        "extra_parameters.flow_custom_timesteps": "must be a list of numbers that is not empty, got a list"
+    }
 
 
 def test_an_unknown_option_gets_the_nearest_name() -> None:
