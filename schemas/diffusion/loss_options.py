@@ -7,10 +7,11 @@ from attrs import frozen
 
 from schemas.diffusion.optimizer_options import OptimizerOptions
 from schemas.diffusion.option import option
-from schemas.limits import Range
+from schemas.limits import Length, Range
 from schemas.train_terms import AtLeastOne, Count, Fraction, NotNegative, Positive
 
 Timestep = Annotated[float, Range(ge=0, le=1000)]
+Timesteps = Annotated[tuple[Timestep, ...], Length(min=1, noun="a list of numbers")]
 Spacing = Literal["leading", "linspace", "trailing"]
 
 _loss = partial(option, "loss")
@@ -50,7 +51,7 @@ class LossOptions(OptimizerOptions):
     flow_use_beta_schedule: bool = _loss(False, "draw flow timesteps from a beta distribution")
     flow_beta_schedule_alpha: Positive = _loss(2.0, "its alpha")
     flow_beta_schedule_beta: Positive = _loss(2.0, "its beta")
-    flow_custom_timesteps: tuple[Timestep, ...] | None = _loss(None, "draw from these timesteps alone")
+    flow_custom_timesteps: Timesteps | None = _loss(None, "draw from these timesteps alone")
     flux_guidance_mode: Literal["constant", "random-range"] = _loss(
         "constant", "the guidance that a distilled Flux is told in training"
     )

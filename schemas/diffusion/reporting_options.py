@@ -17,7 +17,7 @@ class ReportingOptions(ValidationOptions):
     """Who is told what."""
 
     report_to: Literal["none", "tensorboard"] = _reporting(
-        "none", "where curves and pictures are also written", later=("wandb", "swanlab", "comet_ml", "all")
+        "none", "where curves are also written", later=("wandb", "swanlab", "comet_ml", "all")
     )
     tracker_project_name: Text = _reporting("simpletuner", "project, for curves and scripts")
     tracker_run_name: Text = _reporting("simpletuner-testing", "run, for curves and scripts")

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -56,13 +56,16 @@ class Child:
         """Whether its time is over."""
         return time.monotonic() - self.began > self.limit_seconds
 
-    def end(self, why: str) -> None:
-        """SIGTERM to it and what it started, then SIGKILL; returns when it is gone."""
+    def ask_to_end(self, why: str) -> None:
+        """SIGTERM to it and what it started, where it has not ended."""
         if self.code is None:
             self.ended = why
             self._signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(_TERM_SECONDS)
+
+    def end(self, until: float) -> None:
+        """SIGKILL when it has had this long, by `time.monotonic`; returns when it is gone."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0.0, until - time.monotonic()))
         self._signal(signal.SIGKILL)  # what it started and left behind too
         self.process.wait()
 
@@ -84,9 +87,9 @@ class Background:
 
     def look(self) -> None:
         """Tell those that ended, and end those over their time."""
+        late = [child for child in self._children if child.code is None and child.late]
+        _end(late, "took more than {0.limit_seconds:g} s and was ended")
         for child in list(self._children):
-            if child.code is None and child.late:
-                child.end(f"took more than {child.limit_seconds:g} s and was ended")
             if child.code is not None:
                 self._children.remove(child)
                 self._tell(child)
@@ -96,7 +99,7 @@ class Background:
         while child.code is None and not child.late:
             self._run.control.poll()
             if self._run.control.stop is not None:
-                child.end("was ended, as the run stops")
+                _end([child], "was ended, as the run stops")
                 break
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(_LOOK_SECONDS)
@@ -111,8 +114,7 @@ class Background:
             time.sleep(_LOOK_SECONDS)
             self._run.control.poll()
             self.look()
-        for child in self._children:
-            child.end("was ended, as the run is over")
+        _end(self._children, "was ended, as the run is over")
         self.look()
 
     def _tell(self, child: Child) -> None:
@@ -126,6 +128,15 @@ class Background:
             self._run.report.log(f"{child.option} ended {how}; the job's log has its output", level="warning", **more)
         else:
             self._run.report.log(f"{child.option} ended well", **more)
+
+
+def _end(children: Sequence[Child], why: str) -> None:
+    """All of them at once, so that the time that each has to come to its end is the same; `why` may name its child."""
+    for child in children:
+        child.ask_to_end(why.format(child))
+    until = time.monotonic() + _TERM_SECONDS
+    for child in children:
+        child.end(until)
 
 
 def environment(secrets: Secrets, environ: Mapping[str, str]) -> dict[str, str]:

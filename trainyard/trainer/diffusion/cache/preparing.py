@@ -95,7 +95,7 @@ def prepare(
         began = time.monotonic()
         _tell(say, texts.fill(asked, filling, batch=batch, **share), "prompts", began)
     if world.first:
-        _tell_cut(say, texts.cut(asked), len({prompt.text for prompt in asked}))
+        _tell_cut(say, texts.cut(asked, check), len({prompt.text for prompt in asked}))
 
     vae = Vae(family, weights, options, _device(where.latents, world))
     latents = Latents(where.latents[""].folder, family.vae_key(weights, options), where.latents, vae)

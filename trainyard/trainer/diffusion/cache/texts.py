@@ -56,10 +56,22 @@ class Texts(Cached[Prompt]):
         asked = [Prompt(p) if isinstance(p, str) else p for p in prompts]
         return list(self.tensors([self._wanted(p) for p in asked], [self.place(p.dataset).when for p in asked]))
 
-    def cut(self, prompts: Iterable[Prompt]) -> dict[str, int]:
-        """Of prompts that are kept, those that the model does not see to their end, and the tokens that it misses."""
-        noted = ((w.thing.text, w.shelf.notes(w.name) or {}) for w in self._ahead(prompts))
-        return {text: int(notes[_CUT]) for text, notes in noted if int(notes.get(_CUT, 0))}
+    def cut(self, prompts: Iterable[Prompt], check: Callable[[], None] = lambda: None) -> dict[str, int]:
+        """Prompts that the model does not see to their end, and the tokens of each that it misses.
+
+        It is noted beside those that are kept; of others the tokenizers are asked, with `check` before each.
+        """
+        found: dict[str, int] = {}
+        for prompt in prompts:
+            wanted = self._wanted(prompt)
+            if self.place(prompt.dataset).when is When.AHEAD:
+                lost = int((wanted.shelf.notes(wanted.name) or {}).get(_CUT, 0))
+            else:
+                check()
+                lost = self._encoder([wanted]).cut(prompt.text)
+            if lost:
+                found[prompt.text] = lost
+        return found
 
     def name(self, thing: Prompt) -> str:
         return digest(thing.text)

@@ -145,14 +145,16 @@ def _decoded(image: Image.Image) -> int:
         raise BadImage(f"is damaged or cut off: {e}") from e
     if image.mode in ("F", "I;32", "I;32B"):
         raise BadImage(f"has pixels of mode {image.mode}, of which no white is known; 8 or 16 bits would be right")
+    if image.mode == "I":  # 32 bits, of which 16 may be used
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 0xFFFF:
+            raise BadImage("has grey values beyond 16 bits")
     return int(orientation) if orientation in _UPRIGHT else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey
         grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 0xFFFF:
-            raise BadImage("has grey values beyond 16 bits")
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         seen = image.convert("RGBA")

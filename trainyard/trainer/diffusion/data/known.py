@@ -1,7 +1,9 @@
 """What was found out about files, kept between jobs: one line a file, valid while its size and time are the same.
 
     <folder>/<key of the pictures' folder>.lock     held while a process looks at files
-    <folder>/<key of the pictures' folder>.jsonl    name, size, mtime in ns, sha256, width, height, frames, problem
+    <folder>/<key of the pictures' folder>.jsonl    name, size, mtime in ns, sha256, width, height, frames, ""
+
+Of a file with a problem nothing is kept: another version of what reads it may read it.
 
 Lines are appended as files are read, so that a killed job has not looked in vain; of two lines of one file the later
 counts, and a line that was cut off counts for nothing.
@@ -144,14 +146,15 @@ class Known:
                 continue
         if len(lines) > 4 * len(found) + 1_000:
             write_whole(self.file, b"\n".join(orjson.dumps([name, *astuple(f)]) for name, f in found.items()) + b"\n")
-        return found
+        return {name: facts for name, facts in found.items() if not facts.problem}
 
     def _keep(self, read: Mapping[str, Facts]) -> None:
         """Append what was read; begun on a line of its own, whatever was cut off before."""
         if self.file is None:
             return
         newest = time.time_ns() - _TOO_YOUNG_NS
-        lines = [orjson.dumps([name, *astuple(f)]) for name, f in read.items() if 0 < f.mtime_ns < newest]
+        sure = {name: f for name, f in read.items() if not f.problem and f.mtime_ns < newest}
+        lines = [orjson.dumps([name, *astuple(f)]) for name, f in sure.items()]
         if lines:
             with self.file.open("ab", buffering=0) as file:
                 file.write(b"\n" + b"\n".join(lines) + b"\n")

@@ -11,6 +11,12 @@ from trainyard.trainer.failures import ConfigError
 _STAYS_WHOLE = ("*embed*", "*norm*", "proj_out", "*.proj_out_*", "conv_in", "conv_out")
 
 
+def loads_on(options: Options, device: torch.device) -> torch.device:
+    """Where a denoiser is loaded that will be trained on `device`: the CPU, where it gets there in 8 bits alone."""
+    by_cpu = options.base_model_precision != "no_change" and options.quantize_via == "cpu"
+    return torch.device("cpu") if by_cpu else device
+
+
 def quantise(denoiser: Any, options: Options, device: torch.device) -> Any:
     """Put quantised layers in the places of linear and convolutional ones; the same denoiser, on the device."""
     if options.base_model_precision == "no_change":
@@ -22,7 +28,7 @@ def quantise(denoiser: Any, options: Options, device: torch.device) -> Any:
             f"extra_parameters.base_model_precision: {options.base_model_precision} needs the package optimum-quanto, "
             "which is not installed"
         ) from e
-    denoiser.to("cpu" if options.quantize_via == "cpu" else device)
+    denoiser.to(loads_on(options, device))
     quantize(denoiser, weights=qint8, exclude=list(_STAYS_WHOLE))
     freeze(denoiser)
     return denoiser.to(device)

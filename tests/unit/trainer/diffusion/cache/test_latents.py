@@ -108,3 +108,12 @@ def test_embeddings_are_known_by_words_and_encoders_and_tell_what_was_cut(tmp_pa
     assert len(list((tmp_path / "own").rglob("*.safetensors"))) == 2
     assert texts.missing([Prompt("a dog", "photos"), *asked]) == [Prompt("a dog", "photos")]
     assert len(Texts(tmp_path / "cache", "letters 2", texts.places).missing(asked)) == 3
+
+
+@pytest.mark.parametrize("when", [When.ON_DEMAND, When.NEVER])
+def test_what_is_cut_is_known_before_anything_is_encoded(tmp_path: Path, letters: Letters, when: When) -> None:
+    texts = Texts(tmp_path, "letters", {"photos": Place(tmp_path, when)}, letters)
+    assert texts.cut([Prompt("a cat", "photos"), Prompt("a much longer caption", "photos")]) == {
+        "a much longer caption": 5
+    }
+    assert letters.batches == []

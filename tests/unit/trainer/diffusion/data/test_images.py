@@ -86,10 +86,23 @@ def test_of_several_pictures_in_a_file_the_first_is_taken(tmp_path: Path):
         (file(ramp(), "JPEG")[:-60], "damaged or cut off"),
         (file(ramp(), "WEBP")[:-60], "."),
         (file(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "no white is known"),
+        (file(Image.fromarray(np.array([[0, 65_536]], np.int32)), "TIFF"), "grey values beyond 16 bits"),
+        (file(Image.fromarray(np.array([[-1, 9]], np.int32)), "TIFF"), "grey values beyond 16 bits"),
         (file(Image.new("1", (20_000, 10_000))), "more than 178 megapixels"),
         (file(Image.new("1", (20_000, 20_000))), "more than 178 megapixels"),
     ],
-    ids=["zero bytes", "no image", "cut png", "cut jpeg", "cut webp", "float", "huge", "bomb"],
+    ids=[
+        "zero bytes",
+        "no image",
+        "cut png",
+        "cut jpeg",
+        "cut webp",
+        "float",
+        "too bright",
+        "below black",
+        "huge",
+        "bomb",
+    ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_can_not_be_read_is_told(tmp_path: Path, data, why):

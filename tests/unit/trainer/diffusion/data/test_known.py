@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, get_ident
 
+import orjson
 import pytest
 
 from trainyard.trainer.diffusion.data import images, known
@@ -15,9 +16,8 @@ from trainyard.trainer.failures import StopNow
 
 @pytest.fixture
 def folder(paint):
-    """Three pictures that nobody has touched for a while."""
-    made = paint("a", x=(64, 64), y=(64, 48), z=(48, 64))
-    (made / "bad.png").write_bytes(b"no picture")
+    """Four pictures that nobody has touched for a while."""
+    made = paint("a", w=(32, 32), x=(64, 64), y=(64, 48), z=(48, 64))
     for path in made.iterdir():
         age(path, 60)
     return made
@@ -48,11 +48,25 @@ def facts(folder: Path, cache: Path | None, check=lambda: None):
 
 def test_a_second_look_reads_nothing(folder, tmp_path, read):
     first = facts(folder, tmp_path / "cache")
-    assert sorted(read) == ["bad.png", "x.png", "y.png", "z.png"]
+    assert sorted(read) == ["w.png", "x.png", "y.png", "z.png"]
     read.clear()
     assert facts(folder, tmp_path / "cache") == first
     assert read == []
-    assert first["y.png"].size == (64, 48) and first["bad.png"].problem
+    assert first["y.png"].size == (64, 48)
+
+
+def test_a_file_with_a_problem_is_looked_at_each_time(folder, tmp_path, read):
+    (folder / "w.png").write_bytes(b"no picture")
+    age(folder / "w.png", 60)
+    first = facts(folder, tmp_path / "cache")
+    read.clear()
+    assert facts(folder, tmp_path / "cache") == first and "is no image" in first["w.png"].problem
+    assert read == ["w.png"], "another Pillow may read it"
+    (file,) = (tmp_path / "cache").glob("*.jsonl")
+    stat = (folder / "x.png").stat()
+    line = orjson.dumps(["x.png", stat.st_size, stat.st_mtime_ns, "", 0, 0, 1, "is no image that can be read"])
+    file.write_bytes(file.read_bytes() + line + b"\n")
+    assert facts(folder, tmp_path / "cache")["x.png"].size == (64, 64)
 
 
 def test_without_a_cache_everything_is_read_again(folder, read):
@@ -128,7 +142,7 @@ def test_so_many_threads_look_at_files(folder, look, monkeypatch, workers):
         together.wait()
         return images.look(path)
 
-    (folder / "bad.png").unlink()
+    (folder / "w.png").unlink()
     monkeypatch.setattr(known, "look", looked)
     look(folder, options={"max_workers": workers})
     assert len(threads) == workers
@@ -147,7 +161,7 @@ def test_who_waits_for_another_can_be_stopped(folder, tmp_path):
 
 
 def test_a_look_uses_it(folder, tmp_path, look, read):
-    (folder / "bad.png").unlink()
+    (folder / "w.png").unlink()
     look(folder, cache=tmp_path / "cache")
     assert len(read) == 3
     look(folder, cache=tmp_path / "cache", seed=2)

@@ -79,6 +79,17 @@ def test_options_that_a_family_can_not_follow_are_refused_by_name(tiny, exact, n
     assert found.startswith("extra_parameters.") and said in found
 
 
+def test_options_are_held_against_what_the_folder_s_scheduler_predicts(tiny, exact, tmp_path):
+    made, options = tiny("sdxl"), exact(model_family="sdxl", input_perturbation=0.1)
+    folder = shutil.copytree(made.folder, tmp_path / "model")
+    config = json.loads((folder / "scheduler/scheduler_config.json").read_text())
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(config | {"prediction_type": "v_prediction"}))
+
+    found = problems(made, options, Weights(name="x", root=folder))
+    assert found.startswith("extra_parameters.input_perturbation: is for models that predict epsilon, not v_prediction")
+    assert problems(made, options) == ""
+
+
 def test_kontext_is_not_trained_as_another_flavour(tiny, exact):
     made = tiny("flux", flavour="kontext")
 

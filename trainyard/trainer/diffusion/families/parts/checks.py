@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from schemas.diffusion.rules import against_prediction
 from trainyard.trainer.diffusion.families.parts.schedule import prediction
 from trainyard.trainer.diffusion.weights import Weights
 
@@ -98,7 +99,7 @@ def of_schedule(options: "Options", weights: Weights) -> list[str]:
     if options.rescale_betas_zero_snr and said == "epsilon":
         why = "where nothing of the picture is left, a model of epsilon has nothing to learn"
         return [f"{AT}.rescale_betas_zero_snr: {why}; it is for prediction_type v_prediction"]
-    return []
+    return [f"{AT}.{name}: {message}" for name, message in against_prediction(options, said)]
 
 
 def no_layer_to_skip(options: "Options", why: str) -> list[str]:
