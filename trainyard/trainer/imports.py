@@ -5,18 +5,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: What accelerate and transformers import where it is installed, and no loop of ours has to do with.
-_UNUSED = ("boto3", "scipy")
-
 
 @contextmanager
-def quickly() -> Iterator[None]:
-    """Around imports: nothing is collected, for modules stay, and nothing unused is imported along.
+def quickly(*unused: str) -> Iterator[None]:
+    """Around imports: nothing is collected, for modules stay, and nothing `unused` is imported along.
 
     Three thousand modules make the collector walk all of them again and again, a sixth of the time. What is left out
     can be imported afterwards; to those who asked meanwhile it stays absent.
     """
-    hidden = [name for name in _UNUSED if name not in sys.modules]
+    hidden = [name for name in unused if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     gc.disable()
     try:

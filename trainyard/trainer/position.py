@@ -28,8 +28,11 @@ class Position:
             self.epoch, self.index = self.epoch + 1, 0
 
     def place(self, batches: int) -> None:
-        """Stand in an epoch of so many batches: one that became shorter, by other data or settings, may be over."""
-        if self.index >= batches:
+        """Stand in an epoch of so many batches: one that became shorter, by other data or settings, may be over.
+
+        Of none where the data is at its end: there it stays.
+        """
+        if 0 < batches <= self.index:
             self.epoch, self.index = self.epoch + 1, 0
 
     def take_loss(self) -> float:

@@ -33,7 +33,7 @@ class Output:
     def claim(self):
         return self.open().claim(self.checkpoints.uid, lambda: None, print)
 
-    def uploader(self, live=None):
+    def uploader(self, live=()):
         return Uploader(self.open(), self.local, lambda: self.fence(), live=live)
 
     def save(self, step, size=1000):
@@ -85,7 +85,7 @@ def test_checkpoints_and_results_are_copied_and_pruned_ones_removed(output):
 def test_what_grows_is_copied_while_it_grows_and_what_others_left_stays(output, s3, monkeypatch):
     monkeypatch.setattr(upload, "_LIVE_SECONDS", 0.05)
     s3.put("results/job-1/tensorboard/of-another-machine", b"older")
-    uploader = output.uploader(live=output.local / "tensorboard")
+    uploader = output.uploader(live=[output.local / "tensorboard", output.local / "validation"])
     time.sleep(0.2)
     (output.local / "tensorboard").mkdir()
     path = output.local / "tensorboard" / "events"
@@ -102,11 +102,15 @@ def test_what_grows_is_copied_while_it_grows_and_what_others_left_stays(output, 
     asked = s3.asked("PUT", "results/job-1/tensorboard/events")
     time.sleep(0.3)
     assert s3.asked("PUT", "results/job-1/tensorboard/events") == asked == 2, "what did not change is not sent again"
+    picture = output.local / "validation" / "step-2" / "a.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"seen")
+    until(lambda: "validation/step-2/a.png" in [*output.keys()])
     monkeypatch.setattr(upload, "_LIVE_SECONDS", 60)
     path.write_bytes(b"all of it")
     uploader.close()
     assert s3.get("results/job-1/tensorboard/events") == b"all of it"
-    assert output.keys() == ["tensorboard/events", "tensorboard/of-another-machine"]
+    assert output.keys() == ["tensorboard/events", "tensorboard/of-another-machine", "validation/step-2/a.png"]
 
 
 def test_the_mark_comes_last_and_only_while_the_fence_lets_us(output):

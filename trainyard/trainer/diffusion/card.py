@@ -114,8 +114,9 @@ class Card:
         base = f'"{weights.name}"{more}'
         if options.model_type == "full":
             return _WHOLE.format(base='"final"' + (f', variant="{weights.variant}"' if weights.variant else ""))
-        if options.lora_type == "lycoris":
-            return _LYCORIS.format(base=base, part=self.job.family.part)
+        if options.lora_type == "lycoris" and isinstance(options.lycoris_config, LycorisFile):
+            strength = options.lycoris_config.multiplier
+            return _LYCORIS.format(base=base, part=self.job.family.part, strength=strength)
         return (_PEFT if self.job.family.name == "pixart_sigma" else _LORA).format(base=base)
 
 
@@ -138,7 +139,7 @@ _LYCORIS = """from diffusers import DiffusionPipeline
 from lycoris import create_lycoris_from_weights
 
 pipeline = DiffusionPipeline.from_pretrained({base})
-network, _ = create_lycoris_from_weights(1.0, "final/pytorch_lora_weights.safetensors", pipeline.{part})
+network, _ = create_lycoris_from_weights({strength}, "final/pytorch_lora_weights.safetensors", pipeline.{part})
 network.apply_to()"""
 
 

@@ -30,6 +30,11 @@ class Average:
         lies_on = device if options.ema_device == "accelerator" else torch.device("cpu")
         return cls(parameters, options.ema_decay, options.ema_update_interval, options.ema_warmup_steps, lies_on)
 
+    @property
+    def bytes(self) -> int:
+        """What it takes, in memory as in a checkpoint."""
+        return sum(mean.numel() * mean.element_size() for mean in self._mean.values())
+
     def update(self, step: int) -> None:
         """Step number `step` (1 is the first) was taken."""
         if step % self._every and step > self._warmup:

@@ -33,7 +33,12 @@ _LESS_MEMORY = (
     "base_model_precision int8-quanto, and model_type lora need less"
 )
 #: What must be the same where a job begins with the checkpoint of another.
-_OF_A_KIND = ("model_family", "model_type", "lora_type", "lora_rank", "use_dora", "optimizer", "use_ema")
+_OF_A_KIND = (
+    *("model_family", "model_type", "lora_type", "lora_rank", "use_dora", "lycoris_config"),
+    *("peft_lora_target_modules", "flux_lora_target", "mixed_precision", "optimizer", "use_ema"),
+)
+#: What accelerate and transformers import where it is installed; diffusers has samplers that need scipy.
+_UNUSED = ("boto3",)
 _SEED_BITS = 0x7FFFFFFF
 
 
@@ -51,6 +56,8 @@ def start(run: Run) -> Result:
     try:
         with copied(run, checkpoints) as kept:
             result = _trained(run, options, entries, plan, scripts, kept)
+            if run.spec.remote:  # what scripts read here goes away with the output
+                scripts.close()
         final = run.spec.output / "final"
         scripts.uploaded(
             None if run.spec.remote else final, result.step, run.spec.uri(final) if run.spec.remote else ""
@@ -66,10 +73,10 @@ def _trained(
 ) -> Result:
     looking = Looking(run, checkpoints)
     try:
-        with run.control.interruptible(), quickly():
+        with run.control.interruptible(), quickly(*_UNUSED):
             family = families.find(options.model_family)
         job = _job(run, options, entries, family, plan, scripts, checkpoints)
-        with run.control.interruptible(), quickly():
+        with run.control.interruptible(), quickly(*_UNUSED):
             train: Callable[..., Result] = import_module(_LOOP).train
         return train(job, _newest(options, checkpoints, looking))
     except Exception as e:
@@ -141,6 +148,8 @@ def _newest(options: Options, checkpoints: Checkpoints, looking: Looking) -> Che
 
     Raises `ConfigError` where that is none.
     """
+    from trainyard.trainer.diffusion.keep import plain
+
     asked, own = options.resume_from_checkpoint, looking.newest()
     if own is not None or asked in ("", "latest"):
         return own
@@ -148,8 +157,8 @@ def _newest(options: Options, checkpoints: Checkpoints, looking: Looking) -> Che
     if (problem := damage(path)) is not None:
         raise ConfigError(f"extra_parameters.resume_from_checkpoint: {path} is no whole checkpoint: {problem}")
     found = Checkpoint(path, read_json(path / RECORD) or {})
-    before = found.record.get("settings", {})
-    if other := [name for name in _OF_A_KIND if before.get(name) != getattr(options, name)]:
-        told = ", ".join(f"{name} {before.get(name)!r}, here {getattr(options, name)!r}" for name in other)
+    before, here = found.record.get("settings", {}), plain(options)
+    if other := [name for name in _OF_A_KIND if before.get(name) != here[name]]:
+        told = ", ".join(f"{name} {before.get(name)!r}, here {here[name]!r}" for name in other)
         raise ConfigError(f"extra_parameters.resume_from_checkpoint: {path} is of another kind of training: {told}")
     return found

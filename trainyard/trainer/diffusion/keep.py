@@ -15,6 +15,7 @@ from trainyard.trainer.diffusion.ema import Average
 from trainyard.trainer.diffusion.job import Job
 from trainyard.trainer.diffusion.model import Trained
 from trainyard.trainer.diffusion.state import Position
+from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.finishing import Sums
 from trainyard.trainer.generators import gathered, restore_generators
 from trainyard.trainer.keeping import Keeping
@@ -22,8 +23,8 @@ from trainyard.trainer.optimizer_file import OPTIMIZER, read_optimizer, save_opt
 from trainyard.trainer.processes import World
 from trainyard.trainer.surroundings import surroundings
 
-_BYTES_A_PARAMETER = 12
-"""fp32 weights and AdamW's two moments; the mean of the weights counts as much as the weights."""
+_SLACK, _SLACK_BYTES = 1.02, 1 << 20
+"""A checkpoint's records, the heads of its files and a model's buffers, besides the numbers."""
 #: What a curve depends on, besides what every engine computes with.
 PACKAGES = ("diffusers", "lycoris-lora", "optimum-quanto", "torch-optimi", "bitsandbytes")
 #: Options that no step depends on.
@@ -59,22 +60,31 @@ class Keeper:
 
     def save(self, position: Position, kind: str) -> None:
         """See `Keeping.save`. Every process calls it."""
-        numbers = sum(p.numel() for p in self.trained.parameters.values())
         self.keeping.save(
             position.step,
             kind,
             state=lambda: gathered(self.world),
-            needed=_BYTES_A_PARAMETER * (2 if self.average is not None else 1) * numbers,
+            needed=room(
+                self.trained.parameters, self.optimizer, self.average, twice=self.job.options.model_type != "full"
+            ),
             write=lambda folder, sums, generators: self._write(folder, sums, position, generators),
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take up what a checkpoint holds, and say what is not as it was when it was written."""
-        self.trained.load(checkpoint.path)
-        if self.average is not None:
-            self.average.load(checkpoint.path)
+        """Take up what a checkpoint holds, and say what is not as it was when it was written.
+
+        Raises `ConfigError` where it is of other parameters.
+        """
         saved = read_optimizer(checkpoint.path, self.world.device)
-        self.optimizer.load_state_dict(saved["optimizer"])
+        try:
+            self.trained.load(checkpoint.path)
+            if self.average is not None:
+                self.average.load(checkpoint.path)
+            self.optimizer.load_state_dict(saved["optimizer"])
+        except ValueError as e:
+            raise ConfigError(
+                f"extra_parameters.resume_from_checkpoint: {checkpoint.path} does not fit what is trained: {e}"
+            ) from e
         self.scaler.load_state_dict(saved["scaler"])
         restore_generators(checkpoint.record["generators"], self.world)
         report = self.job.run.report
@@ -111,6 +121,24 @@ class Keeper:
             "changes": position.changes,
             **surroundings(self.job.run.spec.threads, PACKAGES),
         }
+
+
+def room(
+    parameters: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer, average: Average | None, *, twice: bool
+) -> int:
+    """Bytes that a checkpoint takes at most; `twice`: the weights are written for going on and for stock loaders."""
+    weights = _bytes(parameters) * (2 if twice else 1)
+    mean = 0 if average is None else average.bytes
+    return int((weights + mean + _bytes(optimizer.state_dict())) * _SLACK) + _SLACK_BYTES
+
+
+def _bytes(held: object) -> int:
+    """Of the tensors in it."""
+    if isinstance(held, torch.Tensor):
+        return held.numel() * held.element_size()
+    if isinstance(held, Mapping):
+        return sum(map(_bytes, held.values()))
+    return sum(map(_bytes, held)) if isinstance(held, list | tuple) else 0
 
 
 def plain(options: Options) -> dict[str, Any]:

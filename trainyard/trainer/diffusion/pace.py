@@ -1,12 +1,16 @@
 """How long a diffusion run goes, how fast, and how often it saves and reports."""
 
-from attrs import define
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from attrs import define, evolve, fields_dict
 
 from schemas.diffusion import Options
 from trainyard.trainer import pace
 from trainyard.trainer.again import handed_on
 from trainyard.trainer.diffusion.data.epochs import Epochs
 from trainyard.trainer.diffusion.state import Position
+from trainyard.trainer.failures import ConfigError, DataError
 from trainyard.trainer.run import Run
 from trainyard.trainer.schedule import Shape, warmup_steps
 
@@ -36,6 +40,17 @@ class Pace(pace.Pace):
             fixed=("eval_steps",),
         )
 
+    def change(self, values: Mapping[str, Any]) -> None:
+        """As of every pace; raises `ConfigError` too where the data sets end before the run would."""
+        before = {name: getattr(self, name) for name in fields_dict(pace.Pace)}
+        super().change(values)
+        try:
+            self.epochs.at(self.total - 1)
+        except DataError as e:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise ConfigError(f"{', '.join(values)}: {e}") from e
+
     @property
     def total(self) -> int:
         """Steps of the whole run."""
@@ -53,8 +68,8 @@ def begun(run: Run, options: Options, position: Position, epochs: Epochs) -> Pac
     Raises `DataError` where the data sets end before the run does.
     """
     changes = handed_on(run.claim).get("changes", run.spec.changes)
-    position.changes = [dict(change) for change in changes]
     found = Pace.of(options, epochs)
+    position.changes = list(_possible(changes, found, run))
     found.catch_up(position.changes, position.step)
     total = found.total
     if total > 1 and warmup_steps(total, found.warmup_steps, found.warmup_ratio) >= total:
@@ -64,3 +79,14 @@ def begun(run: Run, options: Options, position: Position, epochs: Epochs) -> Pac
             level="warning",
         )
     return found
+
+
+def _possible(changes: Iterable[Mapping[str, Any]], pace: Pace, run: Run) -> Iterator[dict[str, Any]]:
+    """The changes that can be, one after the other; any other is told and left out."""
+    trial = evolve(pace)
+    for change in changes:
+        try:
+            trial.change(change["values"])
+            yield dict(change)
+        except ConfigError as e:
+            run.report.log(f"the change after step {change['step']} is left out: {e}", level="warning")

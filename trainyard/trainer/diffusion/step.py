@@ -39,6 +39,19 @@ class Forward(torch.nn.Module):
         return self._family.predict(self.denoiser, shown)
 
 
+def shared(forward: torch.nn.Module, world: World) -> torch.nn.Module:
+    """The same, where there are several processes so that they take the mean of their gradients.
+
+    Parameters that are frozen, and buffers, every process has read from the same files: they are not sent around.
+    """
+    if world.size == 1:
+        return forward
+    trained = {name for name, parameter in forward.named_parameters() if parameter.requires_grad}
+    rest = {name for name, _ in (*forward.named_parameters(), *forward.named_buffers())} - trained
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(forward, rest)
+    return DistributedDataParallel(forward, device_ids=[world.device] if world.device.type == "cuda" else None)
+
+
 @frozen
 class Gradient:
     """What a batch came to: its mean loss and the norm of all gradients before clipping."""

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from trainyard.trainer.board import Board
 from trainyard.trainer.checkpoints import Checkpoint
@@ -16,12 +15,12 @@ from trainyard.trainer.diffusion.ema import Average
 from trainyard.trainer.diffusion.job import Job
 from trainyard.trainer.diffusion.keep import Keeper
 from trainyard.trainer.diffusion.model import Precision, put_on
-from trainyard.trainer.diffusion.model.quantised import quantise
+from trainyard.trainer.diffusion.model.quantised import loads_on, quantise
 from trainyard.trainer.diffusion.optimizers import make_optimizer
 from trainyard.trainer.diffusion.quiet import quiet
 from trainyard.trainer.diffusion.result import write_result
 from trainyard.trainer.diffusion.state import Position
-from trainyard.trainer.diffusion.step import Forward, Gradient, Learned, Step
+from trainyard.trainer.diffusion.step import Forward, Gradient, Learned, Step, shared
 from trainyard.trainer.diffusion.validation.validating import Validation
 from trainyard.trainer.failures import NanLoss, Stopped
 from trainyard.trainer.generators import seed_all
@@ -41,6 +40,8 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
     seed_all(job.seed)
     quiet()
     world = World.join(run.claim, run.spec)
+    if world.size > 1:
+        job.gallery.check_same(world)
     device = world.device
     precision = Precision.of(options, device)
     noise = family.noise(weights, options)
@@ -69,7 +70,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
     # ---- model ---------------------------------------------------------------------------------------------------
     run.report.phase("preparing")
     with run.control.interruptible():
-        denoiser: Any = family.denoiser(weights, options, device, precision.held)
+        denoiser: Any = family.denoiser(weights, options, loads_on(options, device), precision.held)
         denoiser = quantise(denoiser, options, device)
     warn = partial(run.report.log, level="warning")
     trained = put_on(denoiser, family, weights, options, precision, warn)
@@ -84,9 +85,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
     keeper = Keeper(job, trained, average, optimizer, scaler, world)
     if newest is not None:
         keeper.restore(newest)
-    forward: Any = Forward(family, trained).train()
-    if world.size > 1:
-        forward = DistributedDataParallel(forward, device_ids=[device] if device.type == "cuda" else None)
+    forward = shared(Forward(family, trained).train(), world)
     step = Step(
         job=job,
         world=world,

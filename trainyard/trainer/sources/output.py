@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from trainyard.trainer.sources.upload import Uploader
 
 _MANIFEST = "manifest.json"
-_LIVE = "tensorboard"
+_LIVE = ("tensorboard", "validation")
+"""What people look at while the run goes on."""
 log = logging.getLogger("trainyard.trainer")
 
 
@@ -50,7 +51,9 @@ def copied(run: Run, checkpoints: Checkpoints) -> Iterator[Checkpoints]:
     if run.claim.rank:
         yield checkpoints
         return
-    uploader = Uploader(remote, run.spec.output, run.fence.check, steps, live=run.spec.output / _LIVE)
+    uploader = Uploader(
+        remote, run.spec.output, run.fence.check, steps, live=[run.spec.output / name for name in _LIVE]
+    )
     if newest is not None and newest.step not in steps:  # what an earlier run could not leave there
         uploader.checkpoint(newest.path)
     try:
@@ -114,7 +117,7 @@ def _best_step(folder: Path) -> int:
 
 def _results(output: Path) -> list[Path]:
     """What a run leaves beside its checkpoints and what was copied all the while; the manifest last."""
-    known = ("checkpoints", _LIVE)
+    known = ("checkpoints", *_LIVE)
     found = sorted(p for p in output.iterdir() if p.name not in known and "." not in p.name.removesuffix(".json"))
     return sorted(found, key=lambda path: path.name == _MANIFEST)
 

@@ -46,11 +46,11 @@ class Uploader:
         local: Path,
         check_fence: Callable[[], None],
         steps: Sequence[int] = (),
-        live: Path | None = None,
+        live: Sequence[Path] = (),
     ) -> None:
-        """`steps` are those whose checkpoints are at the remote already; `live` a folder whose files grow.
+        """`steps` are those whose checkpoints are at the remote already; `live` folders whose files grow.
 
-        Of that, what has changed is copied every few seconds, and what others left there stays.
+        Of those, what has changed is copied every few seconds, and what others left there stays.
         """
         self._remote = remote
         self._live, self._live_sent, self._live_next = live, dict[Path, tuple[int, int]](), 0.0
@@ -154,18 +154,18 @@ class Uploader:
                     return lambda: self._remove(step)
                 if self._closing:
                     return None
-                self._changed.wait(None if self._live is None else _LIVE_SECONDS)
+                self._changed.wait(_LIVE_SECONDS if self._live else None)
 
     def _grown(self) -> dict[Path, tuple[int, int]]:
-        """The files of the live folder that are not at the remote as they are now.
+        """The files of the live folders that are not at the remote as they are now.
 
         Looked at now and then, and once more before the results, of which the last says that all is there.
         """
         now, over = time.monotonic(), self._closing or bool(self._results)
-        if self._live is None or (now < self._live_next and not over):
+        if not self._live or (now < self._live_next and not over):
             return {}
         self._live_next = now + _LIVE_SECONDS
-        stats = {path: path.stat() for path in self._live.rglob("*") if path.is_file()}
+        stats = {path: path.stat() for live in self._live for path in live.rglob("*") if path.is_file()}
         present = {path: (found.st_mtime_ns, found.st_size) for path, found in stats.items()}
         return {path: mark for path, mark in present.items() if self._live_sent.get(path) != mark}
 

@@ -18,6 +18,8 @@ from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.strategy import checked_settings
 
 _NAMED = 3
+#: What accelerate and transformers import where it is installed, and this engine has no use for.
+_UNUSED = ("boto3", "scipy")
 _OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.text.preference.train"}
 
 
@@ -60,7 +62,7 @@ def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) 
 
     run.report.phase("preparing")
     leave_out(settings)
-    with run.control.interruptible(), quickly():
+    with run.control.interruptible(), quickly(*_UNUSED):
         train: Callable[..., Result] = import_module(loop).train
     return train(run, settings, corpus, checkpoints, looking.newest())
 

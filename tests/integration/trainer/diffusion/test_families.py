@@ -74,7 +74,10 @@ def lora(pipeline: Any, final: Path) -> None:
 def lycoris(pipeline: Any, final: Path) -> None:
     from lycoris import create_lycoris_from_weights
 
-    network, _ = create_lycoris_from_weights(1.0, str(final / "pytorch_lora_weights.safetensors"), pipeline.transformer)
+    card = (final / "README.md").read_text()
+    strength = float(card.partition("create_lycoris_from_weights(")[2].partition(",")[0])
+    file = str(final / "pytorch_lora_weights.safetensors")
+    network, _ = create_lycoris_from_weights(strength, file, pipeline.transformer)
     network.apply_to()
     network.eval()
 
@@ -121,9 +124,10 @@ def test_pixart_sigma_lora_is_a_peft_folder(job):
     check(here, peft, negative_prompt="", use_resolution_binning=False)
 
 
-@pytest.mark.parametrize("algo", ["lokr", "loha", "locon"])
-def test_flux_lycoris(job, algo):
+@pytest.mark.parametrize(("algo", "multiplier"), [("lokr", 1.0), ("loha", 1.0), ("locon", 0.5)])
+def test_flux_lycoris(job, algo, multiplier):
     config = {"algo": algo, "linear_dim": 4, "linear_alpha": 2, "apply_preset": {"target_module": ["Attention"]}}
+    config["multiplier"] = multiplier
     config |= {"factor": 4} if algo == "lokr" else {}
     here = job("flux", lora_type="lycoris", lycoris_config=config, **SHOWN)
     for name in ("lora_rank", "lora_dropout"):

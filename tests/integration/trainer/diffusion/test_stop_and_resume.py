@@ -1,10 +1,12 @@
 """A run that was stopped and goes on has the losses, and the result, of one that was not."""
 
+import hashlib
+import json
 import shutil
 import signal
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from trainyard.trainer.failures import ConfigError
 
@@ -92,6 +94,44 @@ def test_a_checkpoint_of_another_job_is_begun_with_where_it_is_named(job):
     shutil.rmtree(second.output / "checkpoints")
     with pytest.raises(ConfigError, match="another kind of training: optimizer 'torch-adamw', here 'optimi-lion'"):
         second.train()
+    for name, value in (("mixed_precision", "bf16"), ("peft_lora_target_modules", ["to_q"])):
+        third = job("flux", name, **{name: value, "resume_from_checkpoint": second.options["resume_from_checkpoint"]})
+        with pytest.raises(ConfigError, match=f"another kind of training: {name} "):
+            third.train()
     second.options |= {"resume_from_checkpoint": "step-9"}
     with pytest.raises(ConfigError, match=r"resume_from_checkpoint: .*step-9 is no whole checkpoint"):
         second.train()
+
+
+def test_a_checkpoint_whose_tensors_have_other_names_is_no_fault_of_ours(job):
+    first, second = job("flux", "first", max_train_steps=1), job("flux", "second")
+    first.train()
+    checkpoint = first.output / "checkpoints" / "step-1"
+    path = checkpoint / "trained.safetensors"
+    save_file({f"older.{name}": tensor for name, tensor in load_file(path).items()}, path)
+    record = json.loads((checkpoint / "checkpoint.json").read_text())
+    record["files"]["trained.safetensors"] = [path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()]
+    (checkpoint / "checkpoint.json").write_text(json.dumps(record))
+    second.options["resume_from_checkpoint"] = str(checkpoint)
+    with pytest.raises(ConfigError, match=r"resume_from_checkpoint: .*step-1 does not fit .*older\."):
+        second.train()
+
+
+def test_a_run_at_the_end_of_its_data_can_be_begun_again(job):
+    here = job("flux", num_train_epochs=2, max_train_steps=0)
+    here.entries = [{"id": "pictures", "instance_data_dir": str(here.pictures), "end_epoch": 2}]
+    step = here.train().step
+    shutil.rmtree(here.output / "final")
+    assert here.train().step == step and (here.output / "final").is_dir()
+
+
+def test_a_change_beyond_the_end_of_the_data_is_left_out(job):
+    here = job("flux", num_train_epochs=1, max_train_steps=0)
+    here.entries = [{"id": "pictures", "instance_data_dir": str(here.pictures), "end_epoch": 2}]
+    here.changes = [
+        {"step": 1, "values": {"tuning_parameters.num_epochs": 2}},
+        {"step": 1, "values": {"tuning_parameters.num_epochs": 3}},
+    ]
+    assert here.train().step == 12
+    assert here.said("the change after step 1 is left out: tuning_parameters.num_epochs: ")
+    assert here.manifest["changes"] == here.changes[:1]

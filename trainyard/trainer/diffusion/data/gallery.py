@@ -1,14 +1,24 @@
 """All that a job is trained on, looked through once."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
 from trainyard.trainer.diffusion.data.image_set import ImageSet
 from trainyard.trainer.diffusion.data.picture import Picture
+from trainyard.trainer.failures import DataError
 
 _NAMED = 10
+
+
+class Together(Protocol):
+    """What is asked of the processes of a run (`trainyard.trainer.processes.World`)."""
+
+    def any(self, *flags: bool) -> tuple[bool, ...]: ...
+
+    def share(self, thing: Any) -> Any: ...
 
 
 @define
@@ -82,6 +92,30 @@ class Gallery:
     def references(self) -> tuple[Picture, ...]:
         """Every picture to edit that a picture has; one that several have stands here several times."""
         return tuple(reference for picture in self.pictures for reference in picture.references)
+
+    def check_same(self, world: Together) -> None:
+        """Raises `DataError` in every process where one of them looked through other data than the first.
+
+        Every process calls it, so that none waits for one that ended.
+        """
+        own = self._digest()
+        if world.any(world.share(own) != own)[0]:
+            error = DataError(
+                f"{self.parts[0].set.at.partition('[')[0]}: the processes of this run found different pictures or "
+                "captions: every machine must see the same files, and they must not change while a run begins"
+            )
+            error.together = True
+            raise error
+
+    def _digest(self) -> str:
+        """Of all that a step depends on, wherever the files lie."""
+        found = hashlib.sha256()
+        for part in self.parts:
+            found.update(repr((part.set.id, len(part), part.set.repeats, part.sha256)).encode())
+        for picture in self.pictures:
+            references = [reference.key for reference in picture.references]
+            found.update(repr((picture.dataset, picture.key, picture.captions, references)).encode())
+        return found.hexdigest()
 
     def plain(self) -> Sequence[Mapping[str, Any]]:
         """What the manifest says of it."""

@@ -48,10 +48,18 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def load_into(parameters: Mapping[str, torch.Tensor], paths: Iterable[Path]) -> None:
-    """Copy what the files hold into tensors of these names, in place; each name must be there once."""
+    """Copy what the files hold into tensors of these names, in place.
+
+    Raises `ValueError` where names or shapes are others.
+    """
     lacking = set(parameters)
     for path in paths:
         for name, tensor in load_file(path).items():
+            if name not in parameters:
+                raise ValueError(f"{name} of the checkpoint is not in what is trained")
+            if parameters[name].shape != tensor.shape:
+                shapes = tuple(tensor.shape), tuple(parameters[name].shape)
+                raise ValueError(f"{name} is of shape {shapes[0]} in the checkpoint, {shapes[1]} in what is trained")
             parameters[name].detach().copy_(tensor)
             lacking.discard(name)
     if lacking:

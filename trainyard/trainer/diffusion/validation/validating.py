@@ -1,5 +1,6 @@
 """When a job's validation is due, and what is done then, by the first process; the others wait."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,10 +18,21 @@ from trainyard.trainer.diffusion.validation.plan import Plan
 from trainyard.trainer.diffusion.validation.previews import Tiny
 from trainyard.trainer.diffusion.validation.sampler import check_sampler
 from trainyard.trainer.diffusion.weights import Weights
-from trainyard.trainer.failures import ConfigError, Stopped, first_line
+from trainyard.trainer.failures import (
+    ConfigError,
+    DiskFull,
+    Fenced,
+    OutOfMemory,
+    RunEnded,
+    Stopped,
+    explained,
+    first_line,
+)
 from trainyard.trainer.generators import Generators
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
+
+log = logging.getLogger("trainyard.trainer")
 
 
 class Place(Protocol):
@@ -164,11 +176,22 @@ class Validation:
         began = time.perf_counter()
         try:
             count = self._drawing.round(denoiser, step, why)
-        except torch.OutOfMemoryError as e:  # what was learned is worth more than a look at it
+        except Exception as e:  # what was learned is worth more than a look at it
+            known = explained(e)
+            if isinstance(known, Stopped | Fenced | DiskFull):
+                raise
             torch.cuda.empty_cache()
-            message = f"validation at step {step}: out of memory: {first_line(e)}; fewer pixels need less"
+            log.warning("the validation at step %d came to nothing", step, exc_info=e)
+            message = f"validation at step {step}: {_why(e, known)}"
             self._run.report.log(message, level="warning")
             return False, message
         message = f"{count} picture{'s' * (count != 1)} at step {step}"
         self._run.report.log(f"{message} in {time.perf_counter() - began:.1f} s ({why})")
         return True, message
+
+
+def _why(error: Exception, known: RunEnded | None) -> str:
+    """What kept the pictures from being made."""
+    if isinstance(known, OutOfMemory):
+        return f"out of memory: {first_line(error)}; fewer pixels need less"
+    return str(error) if isinstance(error, RunEnded) else f"{type(error).__name__}: {first_line(error)}"

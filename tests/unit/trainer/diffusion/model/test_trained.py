@@ -11,7 +11,7 @@ from schemas.diffusion.lycoris import LycorisFile, LycorisPreset
 from tests.tiny_diffusion import shared_tiny
 from trainyard.trainer.diffusion import families
 from trainyard.trainer.diffusion.model import Precision, put_on
-from trainyard.trainer.diffusion.model.quantised import quantise
+from trainyard.trainer.diffusion.model.quantised import loads_on, quantise
 from trainyard.trainer.diffusion.weights import Weights
 from trainyard.trainer.failures import ConfigError
 
@@ -118,6 +118,15 @@ def test_a_base_in_8_bits_holds_its_linear_layers_so_and_its_ends_whole(flux):
     kinds = {type(m).__name__ for n, m in denoiser.named_modules() if n.endswith("attn.to_q.base_layer")}
     assert kinds == {"QLinear"}
     assert type(denoiser.x_embedder).__name__ == "Linear" and type(denoiser.proj_out).__name__ == "Linear"
+
+
+def test_a_base_that_is_quantised_by_the_cpu_is_never_whole_on_the_accelerator():
+    def loaded(**options: Any) -> str:
+        return loads_on(Options(model_type="lora", **options), torch.device("cuda", 1)).type
+
+    assert loaded(base_model_precision="int8-quanto", quantize_via="cpu") == "cpu"
+    assert loaded(base_model_precision="int8-quanto", quantize_via="accelerator") == "cuda"
+    assert loaded(quantize_via="cpu") == "cuda"
 
 
 def test_named_sets_that_a_family_does_not_have_are_refused(flux):

@@ -1,5 +1,6 @@
 """When there is a validation, and who is answered."""
 
+import errno
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from trainyard.trainer.diffusion.validation.pictures import Files
-from trainyard.trainer.failures import ConfigError, Fenced, Stopped
+from trainyard.trainer.failures import ConfigError, DataError, DiskFull, Fenced, StopNow, Stopped
 from trainyard.trainer.processes import World
 
 ALONE = World.alone(torch.device("cpu"))
@@ -127,6 +128,40 @@ def test_memory_that_runs_out_is_a_warning_and_the_answer_is_no(studio, attempt)
     assert attempt.data("log")[-1]["level"] == "warning"
     assert attempt.data("ack")[-1]["ok"] is False and "out of memory" in attempt.data("ack")[-1]["message"]
     assert studio.position.evaluated == 3, "it is not tried again at once"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DataError("a.png: can't be read"), "validation at step 3: a.png: can't be read"),
+        (KeyError("latents"), "validation at step 3: KeyError: 'latents'"),
+    ],
+)
+def test_what_fails_in_a_look_is_a_warning_and_the_run_goes_on(studio, attempt, error, said):
+    def broken():
+        raise error
+
+    validation = studio.validation(ema=broken, ema_validation="ema_only")
+    studio.run.control.answer_validations(None)
+    attempt.command({"id": "c1", "command": "validate"})
+    studio.run.control.agree(ALONE)
+    validation.run(studio.denoiser, at(studio, 3), "command")
+    told = attempt.data("log")[-1]
+    assert (told["level"], told["message"]) == ("warning", said)
+    (ack,) = attempt.data("ack")
+    assert ack["ok"] is False and ack["message"] == said and studio.position.evaluated == 3
+
+
+@pytest.mark.parametrize(
+    "error", [Fenced("replaced"), DiskFull("full"), OSError(errno.ENOSPC, "No space left on device"), StopNow("stop")]
+)
+def test_what_ends_a_run_ends_it_in_a_look_too(studio, error):
+    def broken():
+        raise error
+
+    validation = studio.validation(ema=broken, ema_validation="ema_only")
+    with pytest.raises(type(error)):
+        validation.run(studio.denoiser, at(studio, 3), "step")
 
 
 def test_a_run_that_was_replaced_leaves_no_picture(studio, attempt):

@@ -169,6 +169,26 @@ def test_at_the_end_a_script_has_a_grace_and_is_then_ended_with_what_it_started(
         time.sleep(0.02)
 
 
+def test_several_that_are_ended_have_the_same_time_for_it(run, attempt, program):
+    script = program(  # each ends well as soon as the other was asked to end too
+        "own, other = sys.argv[1], str(3 - int(sys.argv[1]))\n"
+        "def asked(*_):\n"
+        "    pathlib.Path(f'asked {own}').touch()\n"
+        "    while not pathlib.Path(f'asked {other}').exists(): time.sleep(0.01)\n"
+        "    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, asked); pathlib.Path(f'ready {own}').touch(); time.sleep(60)"
+    )
+    scripts = Scripts(options(post_checkpoint_script=f"{script} {{global_step}}"), run)
+    for step in (1, 2):
+        scripts.checkpoint(Path("/c"), step)
+    until = time.monotonic() + 20
+    while len(list(run.spec.output.glob("ready *"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    scripts.end()
+    assert [data["exit_code"] for data in attempt.data("log")] == [0, 0]
+
+
 def test_a_stopped_run_waits_for_no_script(run, attempt, program):
     scripts = Scripts(options(post_checkpoint_script=program("time.sleep(60)")), run)
     scripts.checkpoint(Path("/c"), 1)
