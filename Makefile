@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-WORKERS ?= 3
+WORKERS ?= 4
 ROUNDS ?= 10
 ACTS ?= 4
 

@@ -22,6 +22,12 @@ from tests.tiny import make_tiny
 
 DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
+#: The longest begin first: at the end one of them would leave the other workers idle.
+_LONG = ("benchmarks", "test_readme", "test_demo", "test_stalls", "test_custom_backend", "test_overfit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
