@@ -45,19 +45,8 @@ def build(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpe
         ),
         extra_parameters=evolve(ready.extra_parameters, engine="text"),
     )
-    return JobSpec(
-        engine="text",
-        argv=TRAINER,
-        request=without_masks(unstructure(ready)),
-        options=_options(settings, processes, machine.nodes),
-        lane=next(reversed(needs)),
-        needs=needs,
-        output=with_job(ready.artifacts.output_uri, request.job_id),
-        log=with_job(ready.artifacts.log_uri, request.job_id),
-        threads=min(resources.cpus, machine.cpus),
-        deadline_minutes=resources.max_duration_minutes,
-        warnings=tuple(_warnings(request, ready, batch, processes, machine)),
-    )
+    warnings = tuple(_warnings(request, ready, batch, processes, machine))
+    return _of_ours("text", ready, machine, _options(settings, processes, machine.nodes), needs, warnings)
 
 
 def _of_pictures(request: TrainRequest, machine: Machine, settings: Settings) -> JobSpec:
@@ -66,18 +55,31 @@ def _of_pictures(request: TrainRequest, machine: Machine, settings: Settings) ->
     ready, job = images.completed(request, machine)
     ready = _absolute(evolve(ready, resources=resources))
     needs = _needs(resources, machine, bf16=job.options.mixed_precision == "bf16")
+    warnings = (*_resource_warnings(request, resources, machine), *images.warnings(request, job))
+    return _of_ours("diffusion", ready, machine, _options(settings, processes, machine.nodes), needs, warnings)
+
+
+def _of_ours(
+    engine: str,
+    ready: TrainRequest,
+    machine: Machine,
+    options: dict[str, object],
+    needs: dict[str, int],
+    warnings: tuple[FieldWarning, ...],
+) -> JobSpec:
+    """The spec of a run of our own trainer."""
     return JobSpec(
-        engine="diffusion",
+        engine=engine,
         argv=TRAINER,
         request=without_masks(unstructure(ready)),
-        options=_options(settings, processes, machine.nodes),
+        options=options,
         lane=next(reversed(needs)),
         needs=needs,
-        output=with_job(ready.artifacts.output_uri, request.job_id),
-        log=with_job(ready.artifacts.log_uri, request.job_id),
-        threads=min(resources.cpus, machine.cpus),
-        deadline_minutes=resources.max_duration_minutes,
-        warnings=(*_resource_warnings(request, resources, machine), *images.warnings(request, job)),
+        output=with_job(ready.artifacts.output_uri, ready.job_id),
+        log=with_job(ready.artifacts.log_uri, ready.job_id),
+        threads=min(ready.resources.cpus, machine.cpus),
+        deadline_minutes=ready.resources.max_duration_minutes,
+        warnings=warnings,
     )
 
 
