@@ -93,10 +93,10 @@ def obey(keeper: Keeper, position: Position, write: Callable[[Keeper, Position, 
         save(4)
 
     def save_on() -> None:
+        told = os.open(folder.path / "told", os.O_WRONLY | os.O_APPEND)
         for step in range(4, 10**6, 2):
             save(step)
-            with (folder.path / "told").open("w") as file:
-                file.write(f"{step}\n")
+            os.write(told, b"%d\n" % step)  # one write at the end: a kill can't leave it empty
 
     for line in sys.stdin:
         order, _, value = line.partition(" ")
@@ -105,7 +105,7 @@ def obey(keeper: Keeper, position: Position, write: Callable[[Keeper, Position, 
         else:
             (folder.path / "told").write_text("2\n")
             in_a_copy(save_on, float(value))
-            answer = (folder.path / "told").read_text().strip() or "2"
+            answer = (folder.path / "told").read_text().split()[-1]
         print(answer, flush=True)
 
 
