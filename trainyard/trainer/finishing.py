@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from trainyard.trainer.direct import DirectFile
 
 _SIDE_BY_SIDE = 4
+#: Bytes: between two of them a thread waits until another one, which may import a library, hands it the interpreter.
+_BLOCK = 16 << 20
 T = TypeVar("T")
 
 
@@ -57,19 +59,21 @@ class Finishing(Generic[T]):
 class Sums:
     """The sizes and sha256 of a folder's files, each flushed too: of one file while others are still written.
 
+    Several threads may write files side by side.
+
     `at_once`: all of it is waited for, so that the way past the page cache is the shorter one; else the writing alone.
     """
 
     def __init__(self, folder: Path, *, at_once: bool = False) -> None:
         self._folder, self._at_once = folder, at_once
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(_SIDE_BY_SIDE, "sums")
         self._known: dict[Path, Future[str]] = {}
         self._flushed: list[Future[None]] = []
 
     def begin(self, path: Path) -> None:
         """This file is written."""
-        self._known[path] = self._threads().submit(sha256, path)
-        self._flushed.append(self._threads().submit(flush, path))
+        self._known[path] = self._pool.submit(sha256, path)
+        self._flushed.append(self._pool.submit(flush, path))
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Any]:
@@ -86,7 +90,7 @@ class Sums:
             file.abandon()
         known.set_result(file.sha256.hexdigest())
         self._known[path] = known
-        self._flushed.append(self._threads().submit(flush, path))
+        self._flushed.append(self._pool.submit(flush, path))
 
     def all(self) -> dict[str, list[Any]]:
         """Name, size and sum of every file, when all of them are on the disk."""
@@ -104,13 +108,16 @@ class Sums:
 
     def close(self) -> None:
         """Begin nothing more, and wait for what was begun."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self._pool.shutdown(cancel_futures=True)
 
-    def _threads(self) -> ThreadPoolExecutor:
-        self._pool = self._pool or ThreadPoolExecutor(_SIDE_BY_SIDE, "sums")
-        return self._pool
+
+@contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """`work` in a thread while the body runs; waited for at its end. Raises what either raised."""
+    with ThreadPoolExecutor(1, "beside") as thread:
+        done = thread.submit(work)
+        yield
+        done.result()
 
 
 def flush(path: Path) -> None:
@@ -124,5 +131,8 @@ def flush(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """The file's digest, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest, block = hashlib.sha256(), memoryview(bytearray(min(_BLOCK, path.stat().st_size)))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            digest.update(block[:count])
+    return digest.hexdigest()

@@ -10,7 +10,7 @@ import torch
 from attrs import frozen
 
 from trainyard.trainer.checkpoints import Checkpoints
-from trainyard.trainer.finishing import Sums
+from trainyard.trainer.finishing import Sums, beside
 from trainyard.trainer.generators import gathered
 from trainyard.trainer.keeping import Keeping
 from trainyard.trainer.optimizer_file import OPTIMIZER, save_optimizer
@@ -67,9 +67,8 @@ class Keeper:
         self.keeping.finish()
 
     def _write(self, folder: Path, sums: Sums, position: Position, state: "State") -> dict[str, Any]:
-        models.save_for_resume(self.model, folder, state.weights, sums.open)
-        with sums.open(folder / OPTIMIZER) as optimizer:
-            save_optimizer(state.optimizer, self.scaler, optimizer)
+        with beside(lambda: self._write_optimizer(folder, sums, state)):
+            models.save_for_resume(self.model, folder, state.weights, sums.open)
         used = self.settings.cut(position.micro)
         batch = {
             "asked": self.settings.micro_batch_size,
@@ -89,6 +88,10 @@ class Keeper:
             "changes": position.changes,
             **surroundings(self.run.spec.threads),
         }
+
+    def _write_optimizer(self, folder: Path, sums: Sums, state: "State") -> None:
+        with sums.open(folder / OPTIMIZER) as optimizer:
+            save_optimizer(state.optimizer, self.scaler, optimizer)
 
 
 @frozen
