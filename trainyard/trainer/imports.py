@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -24,3 +25,19 @@ def quickly(*unused: str) -> Iterator[None]:
         for name in hidden:
             if sys.modules.get(name) is None:
                 sys.modules.pop(name, None)
+
+
+def list_models_once() -> None:
+    """Import transformers, whose thousand files of models are read again, else, with the first model that is used."""
+    from transformers.utils import import_utils
+
+    models = Path(import_utils.__file__).parents[1] / "models"
+    listed = getattr(import_utils, "create_import_structure_from_path", None)
+    if listed is None or f"{models.parent.name}.models" in sys.modules:
+        return
+
+    def found(path: str | Path) -> object:
+        """The first time it was asked by the folder's path, the second time by that of its `__init__.py`."""
+        return listed(models if Path(path) == models / "__init__.py" else path)
+
+    import_utils.create_import_structure_from_path = found

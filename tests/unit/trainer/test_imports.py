@@ -18,3 +18,19 @@ with quickly(*engine._UNUSED):
 def test_scipy_stays_for_the_engine_whose_samplers_need_it(engine, hidden):
     seen = subprocess.run([sys.executable, "-c", _SEEN.format(engine=engine)], capture_output=True, text=True)
     assert seen.stdout.split() == hidden, seen.stderr
+
+
+_LISTED = """
+from trainyard.trainer.imports import list_models_once
+list_models_once()
+from transformers.utils import import_utils
+own, read = import_utils.fetch__all__, []
+import_utils.fetch__all__ = lambda text: read.append(text) or own(text)
+from transformers import LlamaConfig, models
+print(len(read) < 100, LlamaConfig.__name__, hasattr(models, "llama"))
+"""
+
+
+def test_the_thousand_files_of_models_are_read_once():
+    seen = subprocess.run([sys.executable, "-c", _LISTED], capture_output=True, text=True)
+    assert seen.stdout.split() == ["True", "LlamaConfig", "True"], seen.stderr

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from trainyard.trainer.checkpoints import Checkpoints
-from trainyard.trainer.imports import quickly
+from trainyard.trainer.imports import list_models_once, quickly
 from trainyard.trainer.looking import Looking
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.datasets import remote
@@ -63,6 +63,7 @@ def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) 
     run.report.phase("preparing")
     leave_out(settings)
     with run.control.interruptible(), quickly(*_UNUSED):
+        list_models_once()
         train: Callable[..., Result] = import_module(loop).train
     return train(run, settings, corpus, checkpoints, looking.newest())
 
