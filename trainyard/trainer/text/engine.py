@@ -13,13 +13,11 @@ from trainyard.trainer.sources.output import copied
 from trainyard.trainer.text.data import Corpus, look
 from trainyard.trainer.text.data.material import counted
 from trainyard.trainer.text.materials import materials
-from trainyard.trainer.text.quantiser import leave_out
+from trainyard.trainer.text.quantiser import UNUSED, leave_out
 from trainyard.trainer.text.settings import Settings
 from trainyard.trainer.text.strategy import checked_settings
 
 _NAMED = 3
-#: What accelerate and transformers import where it is installed, and this engine has no use for.
-_UNUSED = ("boto3", "scipy")
 _OBJECTIVES = {"sft": "trainyard.trainer.text.train", "dpo": "trainyard.trainer.text.preference.train"}
 
 
@@ -62,7 +60,7 @@ def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) 
 
     run.report.phase("preparing")
     leave_out(settings)
-    with run.control.interruptible(), quickly(*_UNUSED):
+    with run.control.interruptible(), quickly(*UNUSED):
         list_models_once()
         train: Callable[..., Result] = import_module(loop).train
     return train(run, settings, corpus, checkpoints, looking.newest())

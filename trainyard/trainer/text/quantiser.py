@@ -1,4 +1,4 @@
-"""Whether a job needs bitsandbytes, and keeping it out of those that don't; nothing heavy is imported here."""
+"""What a job has no use for, and keeping it out of its imports; nothing heavy is imported here."""
 
 import sys
 from importlib.util import find_spec
@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from trainyard.trainer.text.settings import Settings
 
 PACKAGE = "bitsandbytes"
+#: What accelerate and transformers import where it is installed, and no text job has a use for.
+UNUSED = ("boto3", "scipy")
 INSTALL = "pip install 'trainyard[quant]' would do"
 
 

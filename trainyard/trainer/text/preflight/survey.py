@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trainyard.trainer.failures import ConfigError, placed
+from trainyard.trainer.imports import list_models_once, quickly
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text.data import Corpus, look
 from trainyard.trainer.text.materials import materials
-from trainyard.trainer.text.quantiser import leave_out
+from trainyard.trainer.text.quantiser import UNUSED, leave_out
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.strategy import checked_settings, of_adapter
 
@@ -64,13 +65,15 @@ def _examined(
 ) -> dict[str, Any]:
     """From here on with torch: tokenizer, tokens, and the model on meta."""
     leave_out(settings)
-    import torch
+    with quickly(*UNUSED):
+        list_models_once()
+        import torch
 
-    from trainyard.trainer.text import model as models
-    from trainyard.trainer.text.preflight.blank import blank
-    from trainyard.trainer.text.preflight.plan import examine
-    from trainyard.trainer.text.preflight.sample import count
-    from trainyard.trainer.text.tokens.tokenise import give_template
+        from trainyard.trainer.text import model as models
+        from trainyard.trainer.text.preflight.blank import blank
+        from trainyard.trainer.text.preflight.plan import examine
+        from trainyard.trainer.text.preflight.sample import count
+        from trainyard.trainer.text.tokens.tokenise import give_template
 
     models.quiet()
     torch.set_num_threads(1)
