@@ -130,7 +130,7 @@ def test_kontext_lycoris_on_an_int8_base(example, pairs):
     )
     assert here.train().step == 3
     pipeline = stock(here.model, torch.float32)
-    with Image.open(sorted(before.glob("*.png"))[0]) as reference:
+    with Image.open(min(before.glob("*.png"))) as reference:
         more = {"guidance_scale": 2.5, "image": reference.resize((64, 64)), "_auto_resize": False}
         untrained = drawn(pipeline, 777, **more)
         file = here.output / "final" / "pytorch_lora_weights.safetensors"
