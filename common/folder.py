@@ -1,8 +1,12 @@
 """The job folder: what lies where in it, and the fence (contract trainer.md, 1)."""
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +20,8 @@ FORMAT = 1
 
 #: In the folder `ranks` of a run on several machines: touched when each of its processes is to write its stacks.
 STACKS = "stacks"
+
+_FENCE_SECONDS = 10.0
 
 
 @frozen(order=True)
@@ -66,10 +72,15 @@ class JobFolder:
             return None
 
     def raise_fence(self, pair: Pair) -> None:
-        """Shut out every run older than `pair`; the fence never sinks."""
+        """Shut out every run older than `pair`; the fence never sinks, whoever else raises it meanwhile."""
+        if self._fenced_below(pair):
+            with _alone(self.path / "attempt.lock", _FENCE_SECONDS):
+                if self._fenced_below(pair):
+                    write_whole(self.path / "attempt", f"{pair}\n".encode())
+
+    def _fenced_below(self, pair: Pair) -> bool:
         present = self.fence()
-        if present is None or present < pair:
-            write_whole(self.path / "attempt", f"{pair}\n".encode())
+        return present is None or present < pair
 
     def restarts(self, attempt: int) -> list[Pair]:
         """The claimed runs of an attempt, oldest first."""
@@ -102,7 +113,8 @@ def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] | None = (
 
     `devices` None: those that the scheduler gives to the run, by `CUDA_VISIBLE_DEVICES`.
     """
-    return {
+    recorded = {"recorded": list(spec.recorded)} if spec.recorded else {}
+    return recorded | {
         "uid": job.uid,
         "job_id": job.job_id,
         "engine": spec.engine,
@@ -118,8 +130,8 @@ def spec_document(job: "Job", spec: "JobSpec", devices: Sequence[str] | None = (
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write aside, flush, rename: the file is complete or absent."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write aside, flush, rename: the file is complete or absent. Several may write one path."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -130,6 +142,25 @@ def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _alone(lock: Path, seconds: float) -> Iterator[None]:
+    """With nobody else who asks for the lock; after `seconds`, and where the file system has no locks, all the same."""
+    until = time.monotonic() + seconds
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

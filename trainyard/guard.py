@@ -27,7 +27,7 @@ FORMAT = 1
 INTERNAL, DISK_FULL, FENCED, CANNOT_RUN, NOT_FOUND = 70, 74, 77, 126, 127
 TICK = 1.0  # how often the deadline's changes and the log's size are looked at
 LINGER = 0.5  # what a program that ended leaves its helpers to end by themselves
-DUMPING = 0.1  # what a process has to write its stacks before the next one does
+DUMPING = 1.0  # what a process has to write its stacks before the next one does
 WATCHED = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
 DEFAULTED = WATCHED | {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT}  # Python ignores two of them, a shell others
 PR_SET_CHILD_SUBREAPER = 36
@@ -40,23 +40,26 @@ Pair = tuple[int, int]
 # ── Processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def read(of: int | str, file: str) -> bytes:
+    """What `/proc` says of a process; empty where it is gone or not ours to read."""
+    try:
+        return Path(f"/proc/{of}/{file}").read_bytes()
+    except OSError:
+        return b""
+
+
 def parents() -> dict[int, int]:
     """Every process of this machine, with its parent."""
     tree = {}
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                stat = Path(entry.path, "stat").read_bytes()
-                tree[int(entry.name)] = int(stat[stat.rindex(b")") + 1 :].split(None, 2)[1])
+        if entry.name.isdigit() and (stat := read(entry.name, "stat")):
+            tree[int(entry.name)] = int(stat[stat.rindex(b")") + 1 :].split(None, 2)[1])
     return tree
 
 
 def environment(pid: int) -> list[bytes]:
-    """`NAME=value` as the process was started with; empty where it is gone or not ours to read."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+    """`NAME=value` as the process was started with."""
+    return read(pid, "environ").split(b"\0")
 
 
 def members(run: str, *, children: bool = False) -> dict[int, int]:
@@ -84,9 +87,8 @@ def ranks(found: dict[int, int]) -> list[int]:
 def send(pid: int, number: int) -> bool:
     """Send a signal; false where this user may not. A process that is gone already is no failure."""
     try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
     except PermissionError:
         return False
     return True
@@ -94,18 +96,13 @@ def send(pid: int, number: int) -> bool:
 
 def heeds(pid: int, number: int) -> bool:
     """Whether the process catches, blocks or ignores the signal, and so does not die of it."""
-    with contextlib.suppress(OSError):
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-        masks = [int(line[7:], 16) for line in lines if line.startswith(("SigBlk:", "SigIgn:", "SigCgt:"))]
-        return any(mask >> (number - 1) & 1 for mask in masks)
-    return False
+    lines = read(pid, "status").splitlines()
+    masks = [int(line[7:], 16) for line in lines if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return "gone"
+    return read(pid, "comm").decode(errors="replace").strip() or "gone"
 
 
 def processes_of(run: str) -> list[int]:
@@ -154,49 +151,48 @@ def write_whole(path: Path, content: str, aside: str) -> None:
 def claim(folder: Path) -> bool:
     """Make the attempt's folder: whoever makes it runs the attempt."""
     folder.parent.mkdir(mode=0o700, exist_ok=True)
-    try:
+    with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    except FileExistsError:
-        return False
-    return True
+        return True
+    return False
 
 
 def sign(folder: Path) -> None:
     """Say who claimed it, and take the space of `exit.json`: a disk that fills up must not swallow the end."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
     owner: dict[str, Any] = {"format": FORMAT, "host": os.uname().nodename, "pid": os.getpid()}
-    owner["boot_id"] = boot.read_text().strip() if boot.exists() else None
+    owner["boot_id"] = read("sys/kernel/random", "boot_id").decode().strip() or None
     if slurm := os.environ.get("SLURM_JOB_ID"):
         owner["slurm_job_id"] = slurm
     write_whole(folder / "owner.json", json.dumps(owner) + "\n", ".owner.json")
     (folder / ".exit.json").write_text(" " * 512)
 
 
-def hold(lock: Path) -> str | None:
-    """Lock for as long as this process lives; the reason where the file system can't. A probe may be in the way."""
+def hold(lock: Path, seconds: float) -> tuple[int, str | None]:
+    """Lock until the descriptor is closed; the reason where it can't be had, also after waiting for its holder."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fault: OSError | None = None
-    for _ in range(50):
+    until = time.monotonic() + seconds
+    while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return None
+            return descriptor, None
         except OSError as error:
-            fault = error
+            if not isinstance(error, BlockingIOError) or time.monotonic() > until:
+                return descriptor, str(error)
             time.sleep(0.02)
-    return str(fault)
 
 
 def fenced(job: Path, pair: Pair) -> bool:
     """Whether a newer run has shut this one out; if not, this one shuts out the older ones."""
     fence = job / "attempt"
-    try:
-        n, _, restart = fence.read_text().strip().partition(".")
-        present = (int(n), int(restart or 0))
-    except FileNotFoundError:
-        present = (-1, 0)
-    if present < pair:
-        write_whole(fence, f"{pair[0]}.{pair[1]}\n", f".attempt.{pair[0]}.{pair[1]}")
-    return present > pair
+    with os.fdopen(hold(job / "attempt.lock", 10)[0]):  # or it could be raised between this look and this write
+        try:
+            n, _, restart = fence.read_text().strip().partition(".")
+            present = (int(n), int(restart or 0))
+        except FileNotFoundError:
+            present = (-1, 0)
+        if present < pair:
+            write_whole(fence, f"{pair[0]}.{pair[1]}\n", f".attempt.{pair[0]}.{pair[1]}")
+        return present > pair
 
 
 def conclude(folder: Path, code: int | None, number: int | None, reason: str | None) -> bool:
@@ -226,11 +222,7 @@ class Control:
     def deadline(self, present: float | None) -> float | None:
         """The newest deadline in minutes, `present` where nothing was changed since the last call."""
         try:
-            if self.path.stat().st_size <= self.offset:
-                return present
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                tail = file.read()
+            tail = self.path.read_bytes()[self.offset :]
         except OSError:
             return present
         for line in tail.splitlines(keepends=True):
@@ -267,7 +259,7 @@ class TrainLog:
     def line(self, text: str) -> None:
         """Append a line of its own, also after an unfinished one."""
         try:
-            size = os.fstat(self.descriptor).st_size
+            size = self.size()
             start = "\n" if size and os.pread(self.descriptor, 1, size - 1) != b"\n" else ""
             os.write(self.descriptor, f"{start}── {text}\n".encode(errors="backslashreplace"))
         except OSError as error:
@@ -275,6 +267,16 @@ class TrainLog:
 
     def say(self, text: str) -> None:
         self.line(f"guard: {text}")
+
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def settle(self, size: int) -> None:
+        """Wait until a process wrote what it was asked for: until the log grew past `size`, and then rests."""
+        until, last = time.monotonic() + DUMPING, size
+        while ((present := self.size()) == size or present != last) and time.monotonic() < until:
+            last = present
+            time.sleep(0.1)
 
     def trim(self) -> None:
         """Past the limit: give the middle back to the file system, keep a quarter of the limit at each end."""
@@ -339,9 +341,8 @@ class Guard:
         if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
             self.log.say(f"can't become a sub-reaper: {os.strerror(ctypes.get_errno())}")
         env = self.environment()
-        output = self.log.descriptor
         files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        copies = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+        copies = [(os.POSIX_SPAWN_DUP2, self.log.descriptor, number) for number in (1, 2)]
         try:
             self.pid = os.posix_spawnp(
                 argv[0], argv, env, file_actions=[*files, *copies], setsid=True, setsigmask=[], setsigdef=DEFAULTED
@@ -400,10 +401,12 @@ class Guard:
                 continue
             if number == signal.SIGUSR2:
                 self.log.say(f"the stacks of {name(pid)} ({pid}):")
+            size = self.log.size()
             send(pid, number)
             if number != signal.SIGUSR1:
                 send(pid, signal.SIGCONT)  # one that was stopped heeds nothing
-            time.sleep(DUMPING if number == signal.SIGUSR2 else 0)  # or two would write between each other's lines
+            if number == signal.SIGUSR2:
+                self.log.settle(size)  # or two would write between each other's lines
 
     def reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -438,15 +441,14 @@ class Guard:
 def guard(job: Path, pair: Pair, argv: list[str], grace: float, limit: int) -> int:
     """Claim, run, conclude; this process's exit status is the program's (128 + signal)."""
     folder = job / "attempts" / f"{pair[0]}.{pair[1]}"
-    code: int | None = INTERNAL
     number: int | None = None
     run: Guard | None = None
     log: TrainLog | None = None
     if not claim(folder):
         return 0
     try:
+        _, unlocked = hold(folder / "lock", 1)  # first, for it says that this run lives: a disk may be slow to sign
         sign(folder)
-        unlocked = hold(folder / "lock")
         if fenced(job, pair):
             return FENCED if conclude(folder, FENCED, None, None) else DISK_FULL
         log = TrainLog(job / "train.log", limit)

@@ -13,6 +13,7 @@ import structlog
 
 from backends.runs.run import Run, claimed, read_record
 from common.environment import clean_environment
+from common.errors import BackendUnavailable
 from common.folder import JobFolder, Pair
 from trainyard import guard
 
@@ -129,8 +130,15 @@ def guard_of(run: Run) -> int | None:
 
 
 def alive(run: Run) -> bool:
-    """Whether a claimed run has its guard: the lock is held, or (where locks don't work) its process is there."""
-    return _locked(run.claim / "lock") or guard_of(run) is not None
+    """Whether a claimed run has its guard: a lock is held, or (where locks don't work) its process is there.
+
+    A guard that has just claimed holds only the lock that it was started with.
+    """
+    return _locked(run.claim / "lock") or _was_given_a_lock(run) or guard_of(run) is not None
+
+
+def _was_given_a_lock(run: Run) -> bool:
+    return _locked(_start_lock(run.folder.path, run.pair.attempt), fcntl.LOCK_EX)
 
 
 def _locked(lock: Path, wanted: int = fcntl.LOCK_SH) -> bool:
@@ -151,7 +159,10 @@ def _locked(lock: Path, wanted: int = fcntl.LOCK_SH) -> bool:
 
 
 def stop(folder: JobFolder, uid: str, attempt: int) -> None:
-    """Ask a run to leave: SIGTERM to its guard, once; one that has not claimed yet is shut out by the fence."""
+    """Ask a run to leave: SIGTERM to its guard, once; one that has not claimed yet is shut out by the fence.
+
+    Raises `BackendUnavailable` where a guard is at work that has not told its pid yet.
+    """
     run = claimed(folder, uid, attempt)
     if run is None:
         if not folder.path.is_dir():
@@ -162,7 +173,12 @@ def stop(folder: JobFolder, uid: str, attempt: int) -> None:
         if run is None or run.ended() or (run.claim / "owner.json").exists():
             break
         sleep(0.02)
-    if run is None or run.ended() or (run.claim / _ASKED).exists() or (pid := guard_of(run)) is None:
+    if run is None or run.ended() or (run.claim / _ASKED).exists():
+        return
+    signed = (run.claim / "owner.json").exists()
+    if (pid := guard_of(run)) is None:
+        if not signed and _was_given_a_lock(run):
+            raise BackendUnavailable("the run has begun, but its guard has not said yet which process it is")
         return
     os.kill(pid, signal.SIGTERM)
     (run.claim / _ASKED).touch(0o600)  # a second SIGTERM would mean "leave without a checkpoint"

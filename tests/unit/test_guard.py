@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_the_fence_only_rises_and_compares_numbers(
         fence.write_text(present + "\n")
     assert guard.fenced(tmp_path, (2, 1)) is shut_out
     assert fence.read_text().strip() == after
-    assert list(tmp_path.iterdir()) == [fence]
+    assert sorted(tmp_path.iterdir()) == [fence, tmp_path / "attempt.lock"]
 
 
 def test_the_deadline_follows_the_changes_of_its_own_attempt_alone(tmp_path: Path) -> None:
@@ -85,6 +86,22 @@ def test_a_line_of_the_guard_begins_on_a_line_of_its_own(tmp_path: Path) -> None
     log.say("first")
     log.say("second")
     assert (tmp_path / "train.log").read_text() == "half a line\n── guard: first\n── guard: second\n"
+
+
+def test_the_stacks_of_the_next_process_are_asked_for_when_the_last_ones_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = guard.TrainLog(tmp_path / "train.log", 1 << 20)
+    log.say("the stacks of slow (1):")
+    late = Timer(0.3, os.write, (log.descriptor, b"its stacks\n"))
+    late.start()
+    monkeypatch.setattr(guard, "DUMPING", 60.0)
+    log.settle(log.size())
+    log.say("the stacks of quick (2):")
+    assert (tmp_path / "train.log").read_text().splitlines()[1] == "its stacks"
+    late.join()
+    monkeypatch.setattr(guard, "DUMPING", 0.01)
+    log.settle(log.size())
 
 
 def test_past_its_limit_the_log_keeps_head_and_tail(tmp_path: Path) -> None:

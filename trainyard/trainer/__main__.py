@@ -34,7 +34,7 @@ from trainyard.trainer.run import Result, Run
 from trainyard.trainer.secrets import Secrets, start_log
 
 log = logging.getLogger("trainyard.trainer")
-_LAUNCHER_SECONDS = 1.0
+_LAUNCHER_SECONDS = 3.0
 _ENGINES = {"text": "trainyard.trainer.text.engine", "diffusion": "trainyard.trainer.diffusion.engine"}
 
 

@@ -11,6 +11,7 @@ import ctypes
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -117,7 +118,7 @@ def _found(asked: Asked, folder: Path) -> dict[str, Any]:
     if asked.spec.get("engine") == "diffusion":
         from trainyard.trainer.diffusion.preflight import examine
 
-        return examine(asked)
+        return examine(asked, folder)
     from trainyard.trainer.text.preflight.survey import survey
 
     return survey(asked, folder)
@@ -161,8 +162,12 @@ def _write(descriptor: int, line: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Where the service is killed nobody waits for the answer any more."""
+    """Where the service is killed nobody waits for the answer any more; one killed before this reads it no more."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    reader = select.poll()
+    reader.register(1, 0)
+    if reader.poll(0):
+        sys.exit("the reader of the answer is gone")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from pathlib import Path
 from attrs import asdict, frozen
 
 from common.exits import Exit
-from common.folder import write_whole
 
 
 @frozen
@@ -46,7 +45,7 @@ class Ranks:
 
     def enter(self, rank: int) -> None:
         """From here on this process takes signals."""
-        write_whole(self.folder / f"{rank}.pid", f"{os.getpid()}".encode())
+        _put(self.folder / f"{rank}.pid", f"{os.getpid()}".encode())
 
     def pids(self) -> dict[int, int]:
         """The process of each rank that has entered."""
@@ -77,7 +76,14 @@ class Ranks:
         return found
 
     def _write(self, name: str, ended: Ended) -> None:
-        write_whole(self.folder / f"{name}.json", json.dumps(asdict(ended)).encode())
+        _put(self.folder / f"{name}.json", json.dumps(asdict(ended)).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Whole or absent for who looks meanwhile; nobody does after a power cut, so nobody waits for the disk."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.rename(path)
 
 
 def _read(path: Path) -> Ended | None:

@@ -38,8 +38,9 @@ async def test_what_waits_is_done_in_order_and_wakes_the_loop_once(monkeypatch: 
     )
     order: list[int] = []
     async with hands(1, 10) as made:
-        first = asyncio.create_task(made.do(free.wait, 5))
-        await asyncio.sleep(0.05)
+        began = asyncio.Event()
+        first = asyncio.create_task(made.do(lambda: (real(began.set), free.wait(30))))
+        await asyncio.wait_for(began.wait(), 30)
         others = [asyncio.create_task(made.do(order.append, n)) for n in range(8)]
         await asyncio.sleep(0.05)
         free.set()
