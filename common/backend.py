@@ -47,6 +47,8 @@ class JobSpec:
     deadline_minutes: float | None = None
     #: Changes of earlier attempts that the run repeats at their steps: `{"step", "values"}`; told at its submission.
     changes: tuple[Mapping[str, object], ...] = ()
+    #: Those that it does not repeat, for the manifest: `request` has them already, or they hold no more.
+    recorded: tuple[Mapping[str, object], ...] = ()
     warnings: tuple[FieldWarning, ...] = ()
 
 

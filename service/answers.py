@@ -80,6 +80,12 @@ def reported_step(job: Job) -> int | None:
     return step if isinstance(step, int) else None
 
 
+def furthest_step(job: Job, saved: int | None) -> int | None:
+    """The last step that is known of a job: a run reported it, or (`saved`) the newest checkpoint has it."""
+    known = [step for step in (saved, reported_step(job)) if step is not None]
+    return max(known, default=None)
+
+
 def taken_up(record: JobRecord, step: int) -> tuple[list[JobChanged], list[Entry]]:
     """The list for the run that goes on from `step`, where what no run answered holds from; and what is told of it."""
     known, told = entries(record.changes), []

@@ -2,18 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.event import JobCheckpoint
 from common.storage import local_path
 from service.specs import read_spec
 from service.store.base import Store
 
+#: In the folder of each checkpoint of a run of ours; complete is what agrees with it.
+RECORD = "checkpoint.json"
+
 
 async def kept(store: Store, uid: str) -> list[dict[str, Any]]:
     """In the order in which they were written; of one that was written twice the newest."""
-    events = [json.loads(text) for text in await store.checkpoints(uid)]
+    events = _not_removed([json.loads(text) for text in await store.checkpoints(uid)])
     if not events:
         return []
     told = {event["data"]["uri"]: _checkpoint(event) for event in events}
@@ -22,15 +26,28 @@ async def kept(store: Store, uid: str) -> list[dict[str, Any]]:
     return await asyncio.to_thread(_existing, list(told.values()), is_there)
 
 
-async def newest_step(store: Store, uid: str) -> int | None:
-    """The step that a next attempt goes on from, as far as the service sees; None: from the start."""
+async def newest_step(store: Store, uid: str, untold: Iterable[JobCheckpoint] = ()) -> int | None:
+    """The step that a next attempt goes on from, as far as the service sees; None: from the start.
+
+    `untold`: those that stand as well, and are about to be told.
+    """
     found = await newest(store, uid)
-    return None if found is None else int(found["step"])
+    steps = [body.step for body in untold] + ([] if found is None else [int(found["step"])])
+    return max(steps, default=None)
 
 
 async def newest(store: Store, uid: str) -> dict[str, Any] | None:
     """The checkpoint that a next attempt goes on from, as far as the service sees."""
-    return max(await kept(store, uid), key=lambda entry: int(entry["step"]), default=None)
+    return max(reversed(await kept(store, uid)), key=lambda entry: int(entry["step"]), default=None)
+
+
+def _not_removed(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Without those of a bucket that are not among the `kept` steps which its run told last."""
+    last = next((e["data"] for e in reversed(events) if isinstance(e["data"].get("kept"), list)), None)
+    if last is None:
+        return events
+    folder, kept = last["uri"].rpartition("/")[0], last["kept"]
+    return [e for e in events if e["data"]["uri"].rpartition("/")[0] != folder or e["data"]["step"] in kept]
 
 
 def _checkpoint(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,10 +76,18 @@ def _looked_at(path: Path, is_there: Callable[[Path], bool]) -> bool:
         return True
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether its record is there and the sizes of its files agree with it (contract trainer.md, 5)."""
+def whole_record(folder: Path) -> dict[str, Any] | None:
+    """A checkpoint's record, where the sizes of its files agree with it (contract trainer.md, 5); None where not.
+
+    Raises `OSError`, as `FileNotFoundError` where the record or a file of it is not there.
+    """
     try:
-        record = json.loads((folder / "checkpoint.json").read_bytes())
-        return all((folder / name).stat().st_size == size for name, (size, _) in record["files"].items())
+        record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+        agree = all((folder / name).stat().st_size == size for name, (size, _) in record["files"].items())
     except (ValueError, TypeError, KeyError, AttributeError):
-        return False
+        return None
+    return record if agree else None
+
+
+def _is_complete(folder: Path) -> bool:
+    return whole_record(folder) is not None

@@ -12,18 +12,19 @@ from common.errors import Conflict, IllegalMove
 from common.event import Body, JobRunning
 from common.exits import Exit
 from common.folder import JobFolder, Pair
-from common.job import Reason, Status, Wish
+from common.job import Reason, Status
 from common.json_text import to_text
 from common.settings import Settings
-from service.answers import given_up
+from service.answers import furthest_step, given_up
 from service.checkpoints import newest_step
 from service.folders import Folders
 from service.live import LiveJob
 from service.masker import Masker
 from service.metrics import Metrics
-from service.outcome import outcome
+from service.outcome import did_all, outcome
 from service.retries import once_more
 from service.store.base import Changes, JobRecord, Store
+from service.untold import untold
 
 log = structlog.get_logger(__name__)
 
@@ -55,12 +56,14 @@ class Ends:
         """Tell the end that follows from the job as it is now; False when it is that no more."""
         record = await self._store.job_by_uid(live.job.uid)
         attempt, version = live.handle.attempt, record.version
-        saved = await newest_step(self._store, live.job.uid) if record.wanted is Wish.PAUSE else None
-        body = masked(outcome(ended, record.wanted, live.engine, saved), live.masker)
-        bodies, stored = await self._what_follows(live, record, body)
+        stand = await untold(self._store, self._folders, live, record)
+        saved = None if did_all(ended) else await newest_step(self._store, live.job.uid, stand)
+        reached = furthest_step(record.job, saved)
+        body = masked(outcome(ended, record.wanted, live.engine, saved, reached), live.masker)
+        bodies, stored = await self._what_follows(live, record, body, saved)
         try:
             await self._store.append(
-                live.job.uid, bodies, attempt=attempt, changes=stored, if_version=version, urgent=True
+                live.job.uid, [*stand, *bodies], attempt=attempt, changes=stored, if_version=version, urgent=True
             )
         except Conflict:
             return False
@@ -71,9 +74,11 @@ class Ends:
         log.info("job ended", type=body.type, message=body.message())
         return True
 
-    async def _what_follows(self, live: LiveJob, record: JobRecord, end: Body) -> tuple[list[Body], Changes]:
+    async def _what_follows(
+        self, live: LiveJob, record: JobRecord, end: Body, saved: int | None
+    ) -> tuple[list[Body], Changes]:
         first = self._settings.retry_seconds
-        again = await once_more(self._store, self._clock, record, end, live.max_retries, first)
+        again = await once_more(self._store, self._clock, record, end, saved, live.max_retries, first)
         if again is not None:
             return again
         if end.type == "job.paused":

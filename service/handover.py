@@ -25,12 +25,12 @@ from common.folder import JobFolder, spec_document
 from common.hands import Hands
 from common.job import Job, Phase, Reason, Status, Wish
 from common.settings import Settings
-from service.answers import reported_step
+from service.answers import furthest_step
 from service.checkpoints import newest_step
 from service.ends import close_attempt
 from service.folders import Folders
 from service.job_tokens import TOKEN, base_url, reporting
-from service.revisions import deadline_of, entries, for_run, unanswered
+from service.revisions import deadline_of, entries, for_run, recorded, unanswered
 from service.specs import read_spec
 from service.store.base import REPLACED, Changes, JobRecord, Store
 from service.watch import Watch
@@ -259,14 +259,18 @@ async def granted(store: Store, record: JobRecord, wanted: Wish) -> Body:
     saved = await newest_step(store, record.job.uid)
     if wanted is Wish.PAUSE:
         return JobPaused(step=saved)
-    known = [step for step in (saved, reported_step(record.job)) if step is not None]
-    return JobCancelled(step=max(known, default=None))
+    return JobCancelled(step=furthest_step(record.job, saved))
 
 
 def spec_for_run(record: JobRecord) -> JobSpec:
     """The spec with what was changed since it was built."""
     spec, changes = read_spec(record.spec), entries(record.changes)
-    return evolve(spec, changes=tuple(for_run(changes)), deadline_minutes=deadline_of(changes, spec.deadline_minutes))
+    return evolve(
+        spec,
+        changes=tuple(for_run(changes)),
+        recorded=tuple(recorded(changes)),
+        deadline_minutes=deadline_of(changes, spec.deadline_minutes),
+    )
 
 
 def secrets_for_run(secrets: Mapping[str, str]) -> dict[str, Any]:

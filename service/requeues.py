@@ -14,9 +14,10 @@ from common.job import Reason
 from service.checkpoints import newest_step
 from service.folders import Folders
 from service.live import LiveJob
-from service.revisions import deadline_of, entries, for_run
+from service.revisions import deadline_of, entries, for_run, recorded
 from service.specs import read_spec
 from service.store.base import Changes, JobRecord, Store
+from service.untold import untold
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +47,10 @@ async def _told(store: Store, folders: Folders, live: LiveJob, restarted: RunRes
         raise StaleEvent(f"attempt {live.handle.attempt} was begun again, and the job is at {job.attempt}")
     if live.folder:
         await asyncio.to_thread(_renew_spec, folders.with_backend(job.backend, job.job_id), record)
+    stand = await untold(store, folders, live, record)
     bodies = [
-        JobRetrying(reason=restarted.reason, resumed_from=await newest_step(store, job.uid)),
+        *stand,
+        JobRetrying(reason=restarted.reason, resumed_from=await newest_step(store, job.uid, stand)),
         JobSubmitted(backend=job.backend, backend_job_id=handle.backend_job_id),
     ]
     try:
@@ -66,6 +69,8 @@ def _renew_spec(folder: JobFolder, record: JobRecord) -> None:
         "changes": for_run(changes),
         "deadline_minutes": deadline_of(changes, spec.deadline_minutes),
     }
+    if told := recorded(changes):
+        values["recorded"] = told
     if not folder.spec.exists():
         return
     known = json.loads(folder.spec.read_bytes())

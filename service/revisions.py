@@ -84,22 +84,42 @@ def document_of(original: str, changes: Sequence[Entry]) -> dict[str, Any]:
 
 def for_run(changes: Sequence[Entry]) -> list[Entry]:
     """What a run repeats at the same steps: no value that was given anew, by a resume or from an earlier step on."""
-    return list(_repeated(changes))
+    found = [(entry["step"] or 0, _repeated(changes, n)) for n, entry in enumerate(changes)]
+    return [{"step": step, "values": values} for step, values in found if values]
 
 
-def _repeated(changes: Sequence[Entry]) -> Iterator[Entry]:
+def _repeated(changes: Sequence[Entry], n: int) -> dict[str, Any]:
+    entry = changes[n]
+    if entry.get("resume"):
+        return {}
+    step = entry["step"] or 0
+    later = [other for other in changes[n + 1 :] if other.get("resume") or (other["step"] or 0) <= step]
+    given_anew = {path for other in later for path in other["values"]}
+    return {
+        path: value
+        for path, value in entry["values"].items()
+        if path.startswith("tuning_parameters.") and path not in given_anew
+    }
+
+
+def recorded(changes: Sequence[Entry]) -> list[Entry]:
+    """What has held and no run repeats: the job's document has it, the guard keeps it, or it was given anew since."""
+    return list(_recorded(changes))
+
+
+def _recorded(changes: Sequence[Entry]) -> Iterator[Entry]:
     for n, entry in enumerate(changes):
-        if entry.get("resume"):
+        step = entry["step"]
+        if step is None:
             continue
-        step = entry["step"] or 0
-        later = [other for other in changes[n + 1 :] if other.get("resume") or (other["step"] or 0) <= step]
-        given_anew = {path for other in later for path in other["values"]}
-        values = {
-            path: value
-            for path, value in entry["values"].items()
-            if path.startswith("tuning_parameters.") and path not in given_anew
+        never_held = {
+            path
+            for other in changes[n + 1 :]
+            if other["step"] is not None and other["step"] <= step
+            for path in other["values"]
         }
-        if values:
+        left_out = never_held | _repeated(changes, n).keys()
+        if values := {path: value for path, value in entry["values"].items() if path not in left_out}:
             yield {"step": step, "values": values}
 
 

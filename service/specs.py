@@ -10,7 +10,9 @@ from common.backend import JobSpec
 from common.json_text import to_text
 from schemas.values import FieldWarning
 
-_NAMES = tuple(field.name for field in fields(JobSpec) if field.name not in ("warnings", "changes"))
+#: Kept beside the spec, or made of what is kept there.
+_APART = ("warnings", "changes", "recorded")
+_NAMES = tuple(field.name for field in fields(JobSpec) if field.name not in _APART)
 
 
 def write_spec(spec: JobSpec) -> str:

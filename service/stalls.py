@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from backends.registry import Registry
-from common.backend import DumpStacks
+from common.backend import DumpStacks, Handle
 from common.clock import Clock, new_id
 from common.errors import TrainyardError
 from common.event import JobStalled
@@ -38,24 +38,37 @@ class Stalls:
 
     async def _look(self, live: LiveJob, limit: float) -> None:
         structlog.contextvars.bind_contextvars(job_id=live.job.job_id)
-        told = await self._store.stalled(live.job.uid, live.handle.attempt)
-        while not told and self._live.still(live):
+        handle: Handle | None = None
+        while self._live.still(live):
+            if live.handle is handle:  # stalled and asked to end: its backend may begin it again instead
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            handle = live.handle
+            await self._look_at(live, handle, limit)
+
+    async def _look_at(self, live: LiveJob, handle: Handle, limit: float) -> None:
+        """One run, until it is over, or is asked to end."""
+        told = await self._store.stalled(live.job.uid, handle.attempt)
+        while not told and self._present(live, handle):
             silent = self._clock.monotonic() - live.heard if live.job.status is Status.RUNNING else 0.0
             if silent < limit:
                 await asyncio.sleep(max(min(limit - silent, _LOOK_SECONDS), _LEAST_SECONDS))
                 continue
-            if not (told := await self._told(live, silent)):
+            if not (told := await self._told(live, handle, silent)):
                 await asyncio.sleep(_LOOK_SECONDS)
-        if self._live.still(live):
+        if self._present(live, handle):
             self._orders.end(live.job.uid)
 
-    async def _told(self, live: LiveJob, silent: float) -> bool:
+    def _present(self, live: LiveJob, handle: Handle) -> bool:
+        return self._live.still(live) and live.handle is handle
+
+    async def _told(self, live: LiveJob, handle: Handle, silent: float) -> bool:
         """Tell the stall, so that the end is one, and have the stacks written; False where it can't be stored yet."""
         log.warning("the run is stalled and is ended", seconds=round(silent))
         step = (live.job.progress or {}).get("step")
         body = JobStalled(seconds=round(silent, 1), last_step=step if isinstance(step, int) else None)
         try:
-            live.job = await self._store.append(live.job.uid, [body], attempt=live.handle.attempt, urgent=True)
+            live.job = await self._store.append(live.job.uid, [body], attempt=handle.attempt, urgent=True)
         except TrainyardError as e:
             log.warning("the stall can't be told yet", error=e.message)
             return False

@@ -7,7 +7,7 @@ from tests.chaos.acts import Act, Patient
 from tests.chaos.check import half_checkpoints
 from tests.chaos.scene import Scene, Subject
 
-_PATIENCE_SECONDS = 120.0
+_PATIENCE_SECONDS = 300.0
 _LOOK_SECONDS = 0.002
 
 
@@ -58,7 +58,7 @@ def _reached(subject: Subject, moment: Callable[[], bool]) -> bool:
     look_again, until = 0.0, time.monotonic() + _PATIENCE_SECONDS
     while not moment():
         if time.monotonic() > look_again:
-            if subject.ended():
+            if _over(subject):
                 return False
             assert time.monotonic() < until, _stuck(subject, "come to its next step")
             look_again = time.monotonic() + 0.5

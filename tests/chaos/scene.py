@@ -16,7 +16,7 @@ from tests.server import ENDS, Server
 from tests.tiny import PLAIN_TEXTS, make_tiny_llama
 from trainyard import guard
 
-_BACK_SECONDS = 60.0
+_BACK_SECONDS = 180.0
 
 
 class Scene:

@@ -66,5 +66,6 @@ def test_the_checker_sees_half_a_checkpoint(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_short_round_of_kills_leaves_all_as_if_nothing_had_been(tmp_path) -> None:
     assert play(SEED, 2, tmp_path) == []

@@ -97,12 +97,18 @@ class Spec:
     #: Of each process.
     threads: int
     changes: tuple[Mapping[str, Any], ...]
+    #: What was changed before and is not repeated.
+    recorded: tuple[Mapping[str, Any], ...] = ()
     options: Mapping[str, Any]
 
     @property
     def spare_bytes(self) -> int:
         """Free disk that a checkpoint leaves."""
         return int(self.options.get("spare_bytes", SPARE_BYTES))
+
+    def all_changes(self, taken: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """What the job was changed by, by step; `taken`: what this run repeated or took."""
+        return sorted([*self.recorded, *taken], key=lambda entry: int(entry["step"]))
 
     def uri(self, path: Path) -> str:
         """What people are told of a file or folder of `output`: where it is, or is copied to."""
@@ -145,6 +151,7 @@ class Spec:
                 devices=tuple(str(d) for d in _given(raw.get("devices"))),
                 threads=_clipped(raw.get("threads") or 1),
                 changes=tuple(raw.get("changes") or ()),
+                recorded=tuple(raw.get("recorded") or ()),
                 options=raw.get("options") or {},
             )
             spec = evolve(spec, threads=max(1, spec.threads // spec.on_each))

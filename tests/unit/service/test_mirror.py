@@ -65,7 +65,7 @@ async def running(store, settings):
             await task
 
 
-async def until(condition, seconds=5):
+async def until(condition, seconds=30):
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
