@@ -14,8 +14,9 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 INSTALL = "scripts/slurm-up --install"
-_UP_SECONDS = 120
+_UP_SECONDS = 280
 _CALL_SECONDS = 30
+_LINES = ("KillWait=30", "PreemptType=preempt/partition_prio", "PreemptMode=CANCEL")
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
 
@@ -86,7 +87,7 @@ class Cluster:
     def states(self) -> dict[str, str]:
         return {number: state for number, _, state, _ in self.jobs()}
 
-    def until(self, holds: Callable[[], object], seconds: float = 30) -> None:
+    def until(self, holds: Callable[[], object], seconds: float = 90) -> None:
         late = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < late, f"not within {seconds} s"
@@ -98,7 +99,7 @@ def slurm_cluster(*options: str) -> Iterator[Cluster]:
     """A cluster of its own; where Slurm is not installed the test is skipped, and in CI it is installed."""
     _installed(*(option for option in options if option == "--dbd"))
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
-    made = Cluster(folder, "--conf", "KillWait=30", *options)
+    made = Cluster(folder, *(part for line in _LINES for part in ("--conf", line)), *options)
     try:
         made.up()
         yield made

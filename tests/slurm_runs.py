@@ -61,7 +61,8 @@ class SlurmRuns:
         return await backend.submit(job, job.attempt, spec)
 
     async def claimed(self, job_id: str = "job-1", pair: str = "1.0") -> None:
-        await until(lambda: (self.folder(job_id).path / "attempts" / pair / "events.jsonl").exists())
+        events = self.folder(job_id).path / "attempts" / pair / "events.jsonl"
+        await until(lambda: events.exists() and events.stat().st_size)
 
 
 async def until(holds: Callable[[], object], seconds: float = _SECONDS) -> None:

@@ -167,8 +167,9 @@ class SlurmBackend(BaseTrainerBackend):
             await self._hands.do(stopping.note_cancelled, folder, pair)
             await self.transport.cancel(jobs)
         elif await self._hands.do(stopping.asked, folder, pair) is None:
-            await self.transport.signal(jobs, "TERM")
-            await self._hands.do(stopping.note_asked, folder, pair)
+            await self._ask_to_leave(folder, pair, jobs)
+        else:
+            await self._hands.do(stopping.ask_by_line, folder, pair)
 
     async def send(self, handle: Handle, command: Command) -> None:
         folder = self._folder(handle.job_id)
@@ -248,6 +249,18 @@ class SlurmBackend(BaseTrainerBackend):
         row = await self._accounting.row(handle.job_id, handle.uid, pair.attempt, owner)
         follower.remembered = row
         return row is None or stage(row.state) is Stage.OVER
+
+    async def _ask_to_leave(self, folder: JobFolder, pair: Pair, jobs: list[int]) -> None:
+        """SIGTERM, once, whatever becomes of the call: a second one would mean "without a checkpoint"."""
+        with suppress(OSError):  # a full disk keeps no run from leaving
+            await self._hands.do(stopping.note_asked, folder, pair)
+        try:
+            await self.transport.signal(jobs, "TERM")
+        except NotReached:
+            await self._hands.do(stopping.forget_asked, folder, pair)
+            raise
+        with suppress(OSError):
+            await self._hands.do(stopping.note_arrived, folder, pair)
 
     async def _keep_grace(self, follower: Follower, look: Look) -> None:
         """A run that was asked to leave and is still there long after its guard's grace is ended by Slurm."""

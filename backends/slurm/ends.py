@@ -16,6 +16,7 @@ from common.job import Reason
 _NO_ROOM = re.compile(r"exceeded (job |step )?memory limit|oom[-_ ]kill|out-of-memory handler", re.IGNORECASE)
 _FORGOTTEN = "Slurm does not know its job any more, and it left no outcome"
 _NO_OUTCOME = "its guard was killed and left no outcome"
+_DISK_FULL = "where the job's folder lies, the disk was full or the quota used up: its guard could write nothing there"
 
 
 def ended(run: Run, claimed: bool, row: Row | None, asked: bool) -> RunEnded:
@@ -28,6 +29,8 @@ def ended(run: Run, claimed: bool, row: Row | None, asked: bool) -> RunEnded:
     word = reason_of(row.state)
     if asked and word is Reason.CANCELLED_OUTSIDE:
         word = None
+    if word is None and end.reason is Reason.LOST and row.code == Exit.DISK_FULL:  # the guard's: a program's is written
+        return evolve(end, reason=Reason.DISK_FULL, code=row.code, explanation=_DISK_FULL)
     if not claimed:
         return _never_began(end, row, word)
     if end.reason is Reason.LOST:

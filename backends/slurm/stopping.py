@@ -7,6 +7,8 @@ from pathlib import Path
 from backends.runs.run import Run
 from common.folder import STACKS, JobFolder, Pair
 
+_ARRIVED = "arrived"
+
 
 def asked(folder: JobFolder, pair: Pair) -> float | None:
     """How many seconds ago the run was asked to leave (SIGTERM, once: a second would mean "without a checkpoint")."""
@@ -17,7 +19,25 @@ def asked(folder: JobFolder, pair: Pair) -> float | None:
 
 
 def note_asked(folder: JobFolder, pair: Pair) -> None:
+    """Before it is done: Slurm may pass a signal on whose call never came back to us."""
     _note(folder, pair).touch(0o600)
+
+
+def note_arrived(folder: JobFolder, pair: Pair) -> None:
+    """The run has surely heard of it."""
+    _note(folder, pair).write_text(_ARRIVED)
+
+
+def forget_asked(folder: JobFolder, pair: Pair) -> None:
+    """It was surely not done."""
+    _note(folder, pair).unlink(missing_ok=True)
+
+
+def ask_by_line(folder: JobFolder, pair: Pair) -> None:
+    """Once, where it is not sure that the SIGTERM arrived: to a run that has it the line says nothing new."""
+    if not _note(folder, pair).read_text():
+        folder.command(pair, {"id": f"stop-{pair}", "command": "stop", "why": "it is not sure that SIGTERM arrived"})
+        note_arrived(folder, pair)
 
 
 def was_cancelled(folder: JobFolder, pair: Pair) -> bool:

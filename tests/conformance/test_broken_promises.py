@@ -55,6 +55,10 @@ class Panicking(SimulatedBackend):
                 return
             yield event
 
+class Swallowing(SimulatedBackend):
+    name = "swallowing"
+    async def send(self, handle, command): pass
+
 class Leaky(LocalBackend):
     name = "leaky"
     async def submit(self, job, attempt, spec):
@@ -67,6 +71,13 @@ class Fenceless(LocalBackend):
         (self.context.job_folder(job.job_id) / "attempt").unlink(missing_ok=True)
         return await super().submit(job, attempt, spec)
 
+class Reopening(LocalBackend):
+    name = "reopening"
+    async def submit(self, job, attempt, spec):
+        handle = await super().submit(job, attempt, spec)
+        (self.context.job_folder(job.job_id) / "attempt").write_text(f"{attempt}.0")
+        return handle
+
 class Doubling(LocalBackend):
     name = "doubling"
     submitted, second = False, None
@@ -74,6 +85,10 @@ class Doubling(LocalBackend):
         if self.submitted:
             self.second = f"{job.uid}.{attempt + 1}.0"
             await asyncio.to_thread(self._start, job, attempt + 1, spec, ())
+            log = self.context.job_folder(job.job_id) / "train.log"
+            async with asyncio.timeout(60):
+                while log.read_text().count(" began\\n") < 2:
+                    await asyncio.sleep(0.02)
         self.submitted = True
         return await super().submit(job, attempt, spec)
     async def close(self):
@@ -82,14 +97,24 @@ class Doubling(LocalBackend):
         await super().close()
 """
 SUITES = """
+import pytest_asyncio
+from backends.simulated.backend import SimulatedBackend
 from tests.conformance import test_local as local, test_simulated as simulated
 
 def suite(base, name, pace):
     return type(f"Test{name.title()}", (base,), {"name": name, "pace": pace, "__module__": __name__})
 
-for _name in ("impure", "lax", "repeating", "forgetful", "deaf", "cheerful", "panicking"):
-    globals()[f"Test{_name.title()}"] = suite(simulated.TestSimulated, _name, 0.1)
-for _name in ("leaky", "fenceless", "doubling"):
+for _name in ("impure", "lax", "repeating", "forgetful", "cheerful", "swallowing"):
+    globals()[f"Test{_name.title()}"] = suite(simulated.TestSimulated, _name, 0.5)
+TestPanicking = suite(simulated.TestSimulated, "panicking", 2.0)  # its steps must not be over before the cluster breaks
+
+class TestDeaf(suite(simulated.TestSimulated, "deaf", 0.25)):  # its limit has to pass
+    @pytest_asyncio.fixture(autouse=True)
+    async def hears_in_the_end(self, service):
+        yield
+        await SimulatedBackend.cancel(service.backend, await service.handle("running"), 0)
+
+for _name in ("leaky", "fenceless", "reopening", "doubling"):
     globals()[f"Test{_name.title()}"] = suite(local.TestLocal, _name, 1.0)
 """
 RUN = "import sys; sys.path[:0] = {path!r}; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -101,8 +126,10 @@ BROKEN = {
     "deaf": ("a_running_job_is_cancelled", "job running is not ended"),
     "cheerful": ("a_failure_has_its_exit_code", "a run that leaves with not 0 failed"),
     "panicking": ("a_cluster_that_breaks_fails_no_running_job", "one failed question never means a run is gone"),
+    "swallowing": ("the_stacks_of_a_run_are_shown_on_demand", "a command without its capability is never taken"),
     "leaky": ("secrets_are_not_visible_from_outside", "the handle has hf_conformance_very_secret_token"),
     "fenceless": ("a_late_start_leaves_without_an_effect", "a run that was shut out ends with 77"),
+    "reopening": ("a_finished_job_is_never_started_again", "a job that has ended is never started again"),
     "doubling": ("a_second_submit_of_an_attempt_is_the_same_run", "an attempt is started at most once"),
 }
 
@@ -121,7 +148,7 @@ def test_each_broken_promise_is_named(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\nasyncio_default_fixture_loop_scope = function\n")
     code = RUN.format(path=[str(ROOT), str(tmp_path)])
     argv = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", "--show-capture=no", "--tb=short"]
-    done = subprocess.run([*argv, *chosen], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([*argv, *chosen], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     assert f"{len(BROKEN)} failed" in done.stdout, done.stdout[-6000:] + done.stderr[-3000:]
     missing = {name: said for name, (_, said) in BROKEN.items() if said not in done.stdout}
     assert not missing, (missing, done.stdout[-12000:])

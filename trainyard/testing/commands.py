@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.backend import Validate
+from common.backend import Command, DumpStacks, Validate
 from common.settings import Settings
 from trainyard.testing.fixtures import BackendFixtures
 from trainyard.testing.play import Play
@@ -11,6 +11,7 @@ from trainyard.testing.service import RunningService
 
 _LONG = Play(steps=6000, seconds=600)
 _KNOWN = frozenset({"checkpoint_now", "validate_now", "pause", "change", "resume", "dump_stacks", "multi_node", "logs"})
+_STACK = "most recent call first"
 _OFFERED = "a capability that is not named is refused with 409, one that is named works"
 
 
@@ -57,13 +58,27 @@ class TakesCommands(BackendFixtures):
         if "validate_now" in service.backend.capabilities:
             await service.backend.send(await service.handle("validates"), command)
             await self._until_told(service, "validates", "validation", "`send(handle, Validate)`")
+        else:
+            await self._is_never_taken(service, "validates", command)
+
+    async def test_the_stacks_of_a_run_are_shown_on_demand(self, service: RunningService, settings: Settings) -> None:
+        await service.submit(self.document("hangs", _LONG, settings))
+        await service.running("hangs", step=1)
+        command = DumpStacks(id="conformance-stacks")
+        if "dump_stacks" not in service.backend.capabilities:
+            await self._is_never_taken(service, "hangs", command)
             return
-        try:
-            await service.backend.send(await service.handle("validates"), command)
-            seen = "it was taken in silence"
-        except TypeError:
-            seen = ""
-        kept(not seen, "a command without its capability is never taken", seen, "TypeError, as `super().send` raises")
+        await service.backend.send(await service.handle("hangs"), command)
+        if "logs" in service.backend.capabilities:
+            kept(
+                await service.comes_true(lambda: self._shows_stacks(service, "hangs")),
+                "`send(handle, DumpStacks)` writes the stack of every process of the run into its log",
+                str(await service.get("/train/hangs/logs"))[-500:],
+                f"{_STACK!r} and the lines of each thread: SIGUSR2 to the guard, which passes it on",
+            )
+        step = (await service.job("hangs"))["progress"]["step"]
+        job = await service.running("hangs", step + 2)
+        kept(job["status"] == "running", "a run whose stacks are shown goes on", job["status"], "running")
 
     async def test_a_running_job_is_paused_and_resumed(self, service: RunningService, settings: Settings) -> None:
         await service.submit(self.document("rests", _LONG, settings))
@@ -87,6 +102,17 @@ class TakesCommands(BackendFixtures):
             types,
             "queued, submitted, running, …, paused, queued, submitted, running",
         )
+
+    async def _is_never_taken(self, service: RunningService, job_id: str, command: Command) -> None:
+        try:
+            await service.backend.send(await service.handle(job_id), command)
+            seen = "it was taken in silence"
+        except TypeError:
+            seen = ""
+        kept(not seen, "a command without its capability is never taken", seen, "TypeError, as `super().send` raises")
+
+    async def _shows_stacks(self, service: RunningService, job_id: str) -> bool:
+        return _STACK in str(await service.get(f"/train/{job_id}/logs"))
 
     async def _until_told(self, service: RunningService, job_id: str, kind: str, call: str) -> None:
         types: list[str] = []

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any, ClassVar
 import pytest
 import pytest_asyncio
 
+from common.backend import JobSpec
+from common.environment import clean_environment
+from common.folder import JobFolder, Pair
 from common.json_text import to_text
 from common.settings import Settings
 from trainyard import guard
@@ -108,10 +112,13 @@ class BackendFixtures:
     async def start_again(self, service: RunningService, job_id: str) -> None:
         """Let the cluster begin a run that has ended once more, as a requeue or a restarted daemon might.
 
-        The default hands the same attempt over again.
+        The default hands the same attempt over again and, where its spec asks for a job folder, starts the guard there
+        as a requeue does.
         """
-        record = await service.record(job_id)
-        await service.backend.submit(record.job, 1, await service.spec(job_id))
+        job, spec = (await service.record(job_id)).job, await service.spec(job_id)
+        await service.backend.submit(job, job.attempt, spec)
+        if spec.folder:
+            await _requeued(service.folder(job_id), job.attempt, spec)
 
     def began(self, service: RunningService, job_id: str, events: list[Document]) -> int:
         """How often the job's program was started, over all attempts. `events`: the job's, as served.
@@ -143,6 +150,18 @@ class BackendFixtures:
         for pid in guards:
             shown[f"the environment of the guard ({pid})"] = _proc(pid, "environ")
         return shown
+
+
+async def _requeued(folder: JobFolder, attempt: int, spec: JobSpec) -> None:
+    """The first restart of an attempt, from its guard's start to its end."""
+    argv = spec.argv if spec.engine == "command" else (*spec.argv, str(folder.path))
+    own = (sys.executable, "-I", "-S", guard.__file__, str(folder.path), str(attempt), "--", *argv)
+    environ = clean_environment(os.environ) | {"SLURM_RESTART_COUNT": "1"}
+    null = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*own, cwd=folder.path, env=environ, stdout=null, stderr=null)
+    code = await process.wait()
+    claim = folder.attempt(Pair(attempt, 1))
+    assert claim.is_dir(), f"the guard that was to begin the run again left with {code}, and without {claim}"
 
 
 def _record(path: Path) -> dict[str, Any]:

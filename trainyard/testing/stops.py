@@ -117,7 +117,7 @@ class KeepsDeadlines(BackendFixtures):
         await service.stop()
         await asyncio.sleep(self._seconds + 2.5 * self.pace)
         await service.start()
-        job = await service.ended("alone", seconds=-10)
+        job = await service.ended("alone")
         await self._time_limit(service, job)
         steps = len(await service.steps("alone"))
         kept(

@@ -7,7 +7,6 @@ import pytest
 from attrs import evolve
 
 from backends.slurm.client import NotReached
-from common.backend import RunDetail
 from common.errors import BackendUnavailable
 from common.job import Reason
 from tests.local_runs import STOPS
@@ -99,11 +98,7 @@ async def test_one_question_serves_all_runs(runs: SlurmRuns, slurm: Cluster) -> 
 async def test_a_job_that_never_can_start_says_why(runs: SlurmRuns, slurm: Cluster) -> None:
     backend = await runs.backend()
     handle = await runs.submit(backend, runs.spec(DONE, nodes=3))
-    async with asyncio.timeout(20):
-        async for event in backend.watch(handle, None):
-            if isinstance(event.what, RunDetail):
-                assert "its partition" in event.what.text
-                break
+    assert await detail(backend, handle, "its partition")
     await backend.cancel(handle, 1)
     assert (await ended(backend, handle)).code == 77
 

@@ -17,8 +17,8 @@ EATS = 'tell("progress", step=1)\nheld = b"x" * (600 << 20)\ntime.sleep(600)\n'
 @pytest.fixture
 def limiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The kernel keeps to the memory that was asked for. Its control groups have the node's name."""
-    if not Path("/sys/fs/cgroup/memory").is_dir():
-        pytest.skip("control groups of version 1 are not mounted: `mount -t cgroup -o memory …` would do")
+    if not any(Path("/sys/fs/cgroup", name).exists() for name in ("memory", "cgroup.controllers")):
+        pytest.skip("no control groups are mounted: `mount -t cgroup2 cgroup2 /sys/fs/cgroup` would do")
     with slurm_cluster("--cgroup", "--nodes", "1", "--prefix", f"c{Path.cwd().stat().st_ino % 997}x") as made:
         monkeypatch.setenv("SLURM_CONF", made.conf)
         yield made

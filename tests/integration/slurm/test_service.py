@@ -1,10 +1,13 @@
 """What callers are told of a Slurm cluster, through the service."""
 
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from common.settings import Settings
 from service.revisions import put
@@ -43,6 +46,80 @@ async def test_a_deadline_beyond_slurms_own_limit_is_a_conflict(service: Running
     assert status == 202
     job = await service.ended("patched", 10)
     assert (job["status"], job["reason"]) == ("failed", "time_limit")
+
+
+@contextmanager
+def lost_nodes(slurm: Cluster) -> Iterator[None]:
+    slurm.lose_nodes()
+    yield
+    slurm.bring_nodes_back()
+
+
+@contextmanager
+def preempted(slurm: Cluster) -> Iterator[None]:
+    """A job of higher priority wants all that there is, for a moment."""
+    slurm.call("scontrol", "create", "partitionname=urgent", "nodes=n1,n2", "prioritytier=9")
+    try:
+        slurm.call("sbatch", "-p", "urgent", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+        yield
+    finally:
+        slurm.until(lambda: not slurm.call("squeue", "-h", "-p", "urgent"))
+        slurm.call("scontrol", "delete", "partitionname=urgent")
+
+
+@pytest.mark.parametrize(
+    ("strike", "state", "reason"),
+    [(lost_nodes, "NODE_FAIL", "node_failure"), (preempted, "PREEMPTED", "preempted")],
+)
+async def test_a_job_that_loses_its_place_is_handed_over_again(
+    service: RunningService,
+    slurm: Cluster,
+    strike: Callable[[Cluster], AbstractContextManager[None]],
+    state: str,
+    reason: str,
+) -> None:
+    again = {"extra_parameters.max_retries": 1}
+    await service.submit(document(service, "moved", Play(steps=6000, seconds=600), **again))
+    first = (await service.running("moved", step=2))["backend_job_id"]
+    with strike(slurm):
+        await service.until("moved", "at its next attempt", lambda job: job["attempt"] == 2)
+    job = await service.until("moved", "running", lambda job: job["status"] == "running" and job["attempt"] == 2)
+    assert slurm.states()[first] == state
+    assert job["backend_job_id"] != first
+    types = await service.types("moved")
+    assert (types.count("submitted"), types.count("retrying"), types.count("running")) == (2, 1, 2)
+    [retrying] = [e["data"] for e in await service.events("moved") if e["type"] == "job.retrying"]
+    assert retrying["reason"] == reason
+
+
+SBATCH = """#!/bin/sh
+echo + >>'{folder}/calls'
+until [ "$(grep -c + '{folder}/calls')" -ge {most} ]; do sleep 0.05; done
+sleep 0.2
+{sbatch} "$@"
+code=$?
+echo - >>'{folder}/calls'
+exit $code
+"""
+
+
+async def test_no_more_submissions_are_under_way_than_the_setting_says(
+    service: RunningService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, jobs = 2, 5
+    (wrapper := tmp_path / "bin" / "sbatch").parent.mkdir()
+    wrapper.write_text(SBATCH.format(folder=tmp_path, most=most, sbatch=shutil.which("sbatch")))
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=":")
+    service.settings = evolve(service.settings, submit_concurrency=most, slurm_calls=jobs)
+    await service.restart()
+    for n in range(jobs):
+        await service.submit(document(service, f"job-{n}", Play(steps=1, seconds=0)))
+    for n in range(jobs):
+        assert (await service.ended(f"job-{n}", 10))["status"] == "succeeded"
+    calls = (tmp_path / "calls").read_text().split()
+    under_way = [calls[:n].count("+") - calls[:n].count("-") for n in range(len(calls) + 1)]
+    assert (calls.count("+"), max(under_way)) == (jobs, most), under_way
 
 
 async def test_what_sbatch_refuses_is_a_rejected_job_that_says_what_there_is(service: RunningService) -> None:

@@ -95,6 +95,19 @@ def test_a_script_that_ended_before_the_run_began_is_told_with_its_code(tmp_path
     assert "TRAINYARD_SLURM_SETUP" in (found.explanation or "")
 
 
+@pytest.mark.parametrize("outcome", [False, None])
+def test_a_guard_that_could_write_nothing_had_no_disk(tmp_path: Path, outcome: Any) -> None:
+    found = end(tmp_path, {"state": "FAILED", "status": 74 << 8, "reason": "NonZeroExitCode"}, outcome)
+    assert (found.code, found.reason) == (74, Reason.DISK_FULL)
+    assert "quota" in (found.explanation or "")
+    assert "TRAINYARD_SLURM_SETUP" not in (found.explanation or "")
+
+
+def test_a_program_that_leaves_with_the_guards_code_of_a_full_disk_is_told_as_its_own(tmp_path: Path) -> None:
+    found = end(tmp_path, {"state": "FAILED", "status": 74 << 8}, {"code": 74, "signal": None})
+    assert (found.code, found.reason) == (74, None)
+
+
 def test_a_script_that_slurm_could_not_launch_is_rejected(tmp_path: Path) -> None:
     found = end(tmp_path, {"state": "FAILED", "status": 53, "reason": "JobLaunchFailure"}, False)
     assert found.reason is Reason.REJECTED
