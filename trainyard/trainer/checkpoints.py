@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from attrs import field, frozen
 from common.folder import FORMAT, Pair
 from trainyard.trainer.claim import SPARE_BYTES
 from trainyard.trainer.failures import ConfigError, DiskFull
-from trainyard.trainer.finishing import Finishing, Sums, flush, sha256
+from trainyard.trainer.finishing import Finishing, Sums, flush, flush_all, sha256
 
 RECORD = "checkpoint.json"
 log = logging.getLogger("trainyard.trainer")
@@ -33,11 +33,22 @@ class Checkpoint:
     def bytes(self) -> int:
         return sum(int(size) for size, _ in self.record["files"].values())
 
+    def told(self, uri: str, kind: str, kept: Sequence[int] | None = None) -> dict[str, Any]:
+        """What an event says of it; `kept`: the steps whose checkpoints stay where results are copied to."""
+        found = {"step": self.step, "uri": uri, "bytes": self.bytes, "kind": kind}
+        return found if kept is None else found | {"kept": list(kept)}
+
+
+#: Given where a checkpoint is, and the steps that are kept there; None: it is on this machine alone.
+Tell = Callable[[str, Sequence[int] | None], None]
+
 
 class Copies(Protocol):
     """Copies checkpoints to where they are to be; every call returns at once."""
 
     def checkpoint(self, path: Path) -> None: ...
+    def when_there(self, step: int, tell: Tell) -> None: ...
+    def look(self) -> None: ...
     def prune(self, keep: int, best: int) -> None: ...
 
 
@@ -54,7 +65,7 @@ class Checkpoints:
     #: Where the output is an object store.
     copies: Copies | None = None
     #: The checkpoint that is written but does not stand yet; whoever begins one settles it before it leaves.
-    finishing: Finishing[Checkpoint] = field(factory=Finishing)
+    finishing: Finishing[tuple[Checkpoint, Exception | None]] = field(factory=Finishing)
 
     @property
     def folder(self) -> Path:
@@ -97,9 +108,10 @@ class Checkpoints:
 
         Raises `DiskFull` before anything is written when less than `needed` bytes are free, `Fenced` before the rename.
         """
+        done: list[Checkpoint] = []
+        self.begin(step, needed, lambda folder, _: write(folder), later=lambda _: None, then=done.append, at_once=True)
         self.finishing.settle()
-        aside, state, sums = self._written(step, needed, lambda folder, _: write(folder), at_once=True)
-        return self._finished(step, aside, state, sums)
+        return done[0]
 
     def begin(
         self,
@@ -114,13 +126,23 @@ class Checkpoints:
         """As `save`, but only `write` is waited for: what must be of this very step. What it returns must not change.
 
         A thread calls `later` with the folder, for what does not change, and makes a checkpoint of it; `then` is called
-        with that by `finishing.look` or `finishing.settle`, which also raise what went wrong. `at_once`: that is
-        waited for too.
+        with that by `finishing.look` or `finishing.settle`, which also raise what went wrong; why it can't be copied
+        only after that. `at_once`: that is waited for too.
         """
         self.finishing.settle()
         aside, state, sums = self._written(step, needed, write, at_once)
 
-        self.finishing.begin(lambda: self._finished(step, aside, state, sums, later), then)
+        def finish() -> tuple[Checkpoint, Exception | None]:
+            done = self._finished(step, aside, state, sums, later)
+            return done, self._handed_on(done)
+
+        def follow(finished: tuple[Checkpoint, Exception | None]) -> None:
+            done, refused = finished
+            then(done)
+            if refused is not None:
+                raise refused
+
+        self.finishing.begin(finish, follow)
 
     def _written(
         self, step: int, needed: int, write: Callable[[Path, Sums], Mapping[str, Any]], at_once: bool
@@ -142,7 +164,7 @@ class Checkpoints:
         aside: Path,
         state: Mapping[str, Any],
         sums: Sums,
-        later: Callable[[Path], object] = lambda _: None,
+        later: Callable[[Path], object],
     ) -> Checkpoint:
         try:
             later(aside)
@@ -159,17 +181,32 @@ class Checkpoints:
         finally:
             sums.close()
             shutil.rmtree(aside, ignore_errors=True)
-        if self.copies is not None:
-            self.copies.checkpoint(path)
         return Checkpoint(path, record)
 
-    def check_room(self, needed: int) -> None:
+    def _handed_on(self, done: Checkpoint) -> Exception | None:
+        """Let it be copied. What is wrong with that is returned: it stands all the same, and is to be told first."""
+        try:
+            if self.copies is not None:
+                self.copies.checkpoint(done.path)
+        except Exception as e:
+            return e
+        return None
+
+    def look(self) -> None:
+        """Do what follows from a checkpoint that stands, or is where it was copied to, by now; returns at once.
+
+        Raises what went wrong with the one that was begun.
+        """
+        self.finishing.look()
+        if self.copies is not None:
+            self.copies.look()
+
+    def check_room(self, needed: int, what: str = "a checkpoint") -> None:
         """Raises `DiskFull` when the output folder's disk has less than `needed` and `spare_bytes` free."""
         free = shutil.disk_usage(self.output).free
         if free < needed + self.spare_bytes:
             raise DiskFull(
-                f"{self.output}: a checkpoint needs {needed + self.spare_bytes:,} bytes, {free:,} are free; "
-                "none was begun"
+                f"{self.output}: {what} needs {needed + self.spare_bytes:,} bytes, {free:,} are free; none was begun"
             )
 
     def of(self, step: int) -> Checkpoint | None:
@@ -220,9 +257,7 @@ def publish(aside: Path, target: Path, pair: Pair, check_fence: Callable[[], Non
     An old one makes way by a rename and is deleted only when the new one stands: deleting takes long, and a kill in
     the middle must not leave neither.
     """
-    for path in sorted(aside.rglob("*"), reverse=True):
-        flush(path)
-    flush(aside)
+    flush_all(aside)
     check_fence()
     old = put_away(target, pair) if target.exists() else None
     aside.rename(target)

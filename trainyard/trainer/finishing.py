@@ -129,6 +129,13 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def flush_all(folder: Path) -> None:
+    """fsync a folder and everything in it."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        flush(path)
+    flush(folder)
+
+
 def sha256(path: Path) -> str:
     """The file's digest, in hexadecimal."""
     digest, block = hashlib.sha256(), memoryview(bytearray(min(_BLOCK, path.stat().st_size)))

@@ -1,7 +1,7 @@
 """When a checkpoint is written, told, answered and removed; what is in it is the loop's."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ class Keeping:
     world: World
     #: How many are kept; None: all.
     limit: int | None
-    #: Called by the first process with each checkpoint that stands.
+    #: Called by the first process with each checkpoint that stands on this machine.
     stood: Callable[[Checkpoint], None] = _nothing
 
     def save(
@@ -70,15 +70,21 @@ class Keeping:
                 control.saved(step)
         else:
             if self.world.first and kind == "best" and (done := self.checkpoints.of(step)) is not None:
-                self._stands(done, kind, best)
+                self._tell(done, kind)
+                self.checkpoints.prune(self.limit, best)
             control.saved(step)
         if kind == "stop":
             self.finish()
 
     def agree(self) -> tuple[bool, bool]:
         """Tell a checkpoint that stands by now, or raise what went wrong with it; then as `Control.agree`."""
-        self.checkpoints.finishing.look()
+        self.checkpoints.look()
         return self.run.control.agree(self.world)
+
+    def check(self) -> None:
+        """As `agree`, in the middle of long work that every process does in as many parts. Raises `Stopped`."""
+        if self.agree()[0]:
+            raise self.run.control.stopped()
 
     def finish(self) -> None:
         """Wait until what was saved stands. Every process calls it."""
@@ -92,11 +98,21 @@ class Keeping:
         return None if found is None else found.path
 
     def _stands(self, done: Checkpoint, kind: str, best: int) -> None:
-        told: dict[str, Any] = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes}
-        told["kind"] = kind
-        if (asked := self.run.control.stop_asked) is not None:
-            told["seconds"] = round(time.monotonic() - asked, 3)
-        self.run.report.event("checkpoint", told)
+        self._tell(done, kind)
         self.checkpoints.prune(self.limit, best)
         self.run.control.stands(done.step)
         self.stood(done)
+
+    def _tell(self, done: Checkpoint, kind: str) -> None:
+        """At once, or where it is copied as soon as it is there: who hears of a checkpoint may go and get it."""
+        more: dict[str, Any] = {}
+        if (asked := self.run.control.stop_asked) is not None:
+            more["seconds"] = round(time.monotonic() - asked, 3)
+
+        def tell(uri: str, kept: Sequence[int] | None) -> None:
+            self.run.report.event("checkpoint", done.told(uri, kind, kept) | more)
+
+        if self.checkpoints.copies is None:
+            tell(str(done.path), None)
+        else:
+            self.checkpoints.copies.when_there(done.step, tell)

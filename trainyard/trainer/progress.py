@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from trainyard.trainer.board import Board
+from trainyard.trainer.board import Scalars
 from trainyard.trainer.pace import Pace
 from trainyard.trainer.position import Position
 from trainyard.trainer.reporting import Reporter
@@ -15,7 +15,7 @@ log = logging.getLogger("trainyard.trainer")
 class Progress:
     """A `progress` event every so many steps and at the last one: the mean loss since the one before."""
 
-    def __init__(self, report: Reporter, board: Board, pace: Pace, unit: str = "tokens") -> None:
+    def __init__(self, report: Reporter, board: Scalars, pace: Pace, unit: str = "tokens") -> None:
         self._report, self._board, self._pace, self._unit = report, board, pace, unit
         self._began = time.perf_counter()
         self._seconds = 0.0

@@ -84,7 +84,7 @@ class Job:
         return child
 
     def run(self, attempt: str = "1.0", **more: Any) -> int:
-        return self.start(attempt, **more).wait(timeout=120)
+        return self.start(attempt, **more).wait(timeout=280)
 
     def fence(self, pair: str) -> None:
         (self.folder / "attempt.new").write_text(pair + "\n")
@@ -105,7 +105,7 @@ class Job:
         self, kind: str, child: subprocess.Popen[bytes], matching: Callable[[dict[str, Any]], bool] = bool
     ) -> None:
         """Until an event of this kind was told."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + 200
         while not any(matching(data) for data in self.events(kind)):
             assert child.poll() is None, f"the run ended with {child.returncode}: {self.log[-2000:]}"
             assert time.monotonic() < until, f"no {kind} was told"

@@ -29,7 +29,10 @@ def main(where: str, seconds: float, job: str) -> None:
 
     def called(*given: Any, **named: Any) -> Any:
         setattr(owner, name, function)
-        threading.Thread(target=stop, daemon=True).start()
+        striking = threading.Thread(target=stop, daemon=True)
+        striking.start()
+        if not seconds:
+            striking.join()  # what is struck at once may be over sooner than a thread begins
         try:
             return function(*given, **named)
         finally:

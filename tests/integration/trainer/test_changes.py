@@ -15,7 +15,7 @@ def changed_while_it_runs(job, values):
     child = job.start()
     job.wait("progress", child, lambda data: data["step"] >= 3)
     job.command(id="c1", command="change", values=values)
-    assert child.wait(timeout=120) == 0, job.log
+    assert child.wait(timeout=280) == 0, job.log
     (ack,) = job.events("ack")
     assert (ack["id"], ack["ok"]) == ("c1", True)
     return ack["step"]
@@ -51,7 +51,7 @@ def test_a_change_that_the_run_does_not_know_is_answered_with_what_it_knows(job)
     job.command(id="c1", command="change", values={"tuning_parameters.batch_size": 3})
     job.wait("ack", child)
     job.command(id="c2", command="stop")
-    assert child.wait(timeout=60) == 75
+    assert child.wait(timeout=200) == 75
     refused = job.events("ack")[0]
     assert refused["ok"] is False
     assert "batch_size can't be changed" in refused["message"]

@@ -44,18 +44,20 @@ def test_a_run_of_objects_leaves_its_results_as_objects(remote, s3):
     manifest = json.loads(s3.get(f"{RESULTS}/manifest.json"))
     assert manifest["final"] == s3.uri(f"{RESULTS}/final") and manifest["uid"] == "5e" * 16
     told = remote.events("checkpoint")
-    assert [data["uri"] for data in told] == [s3.uri(f"{RESULTS}/checkpoints/step-{n}") for n in (2, 4, 6)]
+    assert [data["step"] for data in told] in ([2, 4, 6], [4, 6]), "each that came there; one that waits makes way"
+    assert [data["uri"] for data in told] == [s3.uri(f"{RESULTS}/checkpoints/step-{data['step']}") for data in told]
+    assert told[-1]["kept"] == [4, 6]
     assert remote.events("end") == [{"step": 6, "final_uri": s3.uri(f"{RESULTS}/final")}]
     assert [data["phase"] for data in remote.events("phase")][1] == "downloading"
     assert not (remote.folder / "output").exists()
 
 
 def test_a_stopped_run_goes_on_on_another_machine_from_the_remote_checkpoint(remote, s3):
-    remote.tuning |= {"max_steps": 40, "save_steps": 1000}
+    remote.tuning |= {"max_steps": 400, "save_steps": 1000}
     child = remote.start()
     remote.wait("progress", child, lambda data: data["step"] >= 5)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=60) == 75, remote.log
+    assert child.wait(timeout=200) == 75, remote.log
     (stopped,) = steps(s3)
     (curve,) = [name for name in names(s3) if name.startswith("tensorboard/")]
     shutil.rmtree(remote.folder / "output")
@@ -78,13 +80,14 @@ def test_results_that_can_not_be_stored_are_kept_here_and_stored_by_the_next_run
     gate = Gate(urlsplit(s3.url).port)
     monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
     try:
-        remote.tuning["max_steps"] = 30
+        remote.tuning["max_steps"] = 200
         child = remote.start()
         remote.wait("progress", child, lambda data: data["step"] >= 3)
         s3.only_known_callers(0)
-        assert child.wait(timeout=60) == 69, remote.log
+        assert child.wait(timeout=200) == 69, remote.log
         assert "artifacts.output_uri" in remote.log and "nothing is lost: all of it is in " in remote.log
-        assert list((remote.folder / "output" / "checkpoints").glob("step-*/checkpoint.json"))
+        kept = (remote.folder / "output" / "checkpoints").glob("step-*/checkpoint.json")
+        remote.tuning["max_steps"] = max(int(path.parent.name.removeprefix("step-")) for path in kept) + 2
         s3.only_known_callers(None)
         assert remote.run("2.0") == 0, remote.log
         assert min(remote.losses("2.0")) > 3 and "manifest.json" in names(s3)

@@ -25,5 +25,5 @@ def test_two_processes_learn_what_one_does_in_copies_and_in_shards(tiny_model, m
     }
     launcher = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     argv = [*launcher, str(PROGRAM), str(tiny_model), method]
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

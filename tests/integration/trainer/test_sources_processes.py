@@ -59,15 +59,24 @@ def part_of(cache):
     return parts[0].stat().st_size if parts else 0
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=60):
     late = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < late, "not in time"
         time.sleep(0.02)
 
 
+def cut_off(web, start, tmp_path):
+    """A process whose download stands still somewhere in the middle."""
+    web.seconds_a_block = 0.2
+    first = start()
+    until(lambda: part_of(tmp_path / "cache") > 200_000)
+    web.seconds_a_block = 60.0
+    return first
+
+
 def path_of(process):
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return Path(out.splitlines()[-1])
 
@@ -81,23 +90,22 @@ def test_two_processes_that_want_one_file_fetch_it_once(web, start):
 
 
 def test_a_killed_download_is_gone_on_with_by_whoever_waits(web, start, tmp_path):
-    web.seconds_a_block = 0.05
-    first = start()
-    until(lambda: part_of(tmp_path / "cache") > 200_000)
+    first = cut_off(web, start, tmp_path)
     waiting = start()
     time.sleep(0.5)
     first.send_signal(signal.SIGKILL)
     first.wait()
+    web.seconds_a_block = 0.0
     assert path_of(waiting).read_bytes() == CONTENT
     (_, _, rest) = web.asked[-1]
     assert rest is not None and int(rest.removeprefix("bytes=").rstrip("-")) >= 200_000
 
 
 def test_half_a_file_of_another_version_is_not_gone_on_with(web, start, tmp_path):
-    web.seconds_a_block = 0.05
-    first = start()
-    until(lambda: part_of(tmp_path / "cache") > 200_000)
+    first = cut_off(web, start, tmp_path)
     first.kill()
+    first.wait()
+    web.seconds_a_block = 0.0
     web.files["/model.safetensors"] = CONTENT[::-1]
     assert path_of(start()).read_bytes() == CONTENT[::-1]
     assert web.asked[-1][2] is None

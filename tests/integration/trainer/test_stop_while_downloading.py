@@ -27,13 +27,13 @@ def test_a_model_of_the_hub_is_trained(job, hub):
 
 def test_a_stop_does_not_wait_for_the_hub(job, hub):
     job.base["model_name"] = "owner/tiny"
-    hub.seconds_a_block = 0.2
+    hub.seconds_a_block = 1.0
     child = job.start()
-    late = time.monotonic() + 60
+    late = time.monotonic() + 200
     while not hub.got("model.safetensors"):
         assert child.poll() is None and time.monotonic() < late, job.log
         time.sleep(0.05)
     began = time.monotonic()
     job.command(id="c1", command="stop", why="a test")
-    assert child.wait(timeout=30) == 76, job.log
-    assert time.monotonic() - began < 3
+    assert child.wait(timeout=200) == 76, job.log
+    assert time.monotonic() - began < 20

@@ -16,7 +16,7 @@ def card(tmp_path, position=None, adapter=None, notes=None, skipped=0, **parts):
     corpus = Corpus(rows=(), sources=(), kinds=frozenset(), without_target=Tally(), skipped=Tally(skipped))
     request = {"base_model": {"provider": "custom", "model_name": "m"}} | parts
     return Card(
-        run=SimpleNamespace(spec=SimpleNamespace(job_id="job-1", request=request)),
+        run=SimpleNamespace(spec=SimpleNamespace(job_id="job-1", request=request, all_changes=list)),
         settings=read_settings(request),
         corpus=corpus,
         source=Source("m", tmp_path),

@@ -160,7 +160,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
     environ = {"PYTHONPATH": str(Path(trainyard.__file__).parents[1])}
     argv = [sys.executable, "-P", "-c", script, str(attempt.own)]
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "SIGTERM True\n"), done.stderr
 
 
@@ -178,7 +178,7 @@ def test_a_long_call_with_nothing_to_save_is_left_at_once(listening, how):
     began = time.monotonic()
     with pytest.raises(StopNow):
         stop_in_a_long_call(listening, how)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     listening.control.poll()
     assert listening.control.stop
 
@@ -190,7 +190,7 @@ from pathlib import Path
 from common.folder import Pair
 from trainyard.trainer import control
 from trainyard.trainer.reporting import Reporter
-control._SECOND_TERM_AFTER = 0.2
+control._SECOND_TERM_AFTER = 2.0
 control.Control(Path("c"), Pair(1), Reporter(Path({str(tmp_path)!r}), lambda: None)).listen()
 print("ready", flush=True)
 time.sleep(60)
@@ -205,6 +205,9 @@ time.sleep(60)
     child.send_signal(signal.SIGTERM)
     time.sleep(0.4)
     assert child.poll() is None
-    child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=10) == 76
+    late = time.monotonic() + 30
+    while child.poll() is None and time.monotonic() < late:
+        child.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert child.wait(timeout=1) == 76
     child.stdout.close()

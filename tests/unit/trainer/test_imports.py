@@ -3,25 +3,33 @@
 import subprocess
 import sys
 
-import pytest
-
 _SEEN = """
 import sys
 from trainyard.trainer.{module} import {name}
 from trainyard.trainer.imports import quickly
-with quickly(*{name}):
-    print(*sorted(name for name, module in sys.modules.items() if module is None and name in ("boto3", "scipy")))
+from schemas.diffusion import Options
+with quickly(*{call}):
+    print(*sorted(name for name, module in sys.modules.items() if module is None and name in {names}))
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "hidden"),
-    [("text.quantiser", "UNUSED", ["boto3", "scipy"]), ("diffusion.engine", "_UNUSED", ["boto3"])],
-)
-def test_scipy_stays_for_the_engine_whose_samplers_need_it(module, name, hidden):
-    code = _SEEN.format(module=module, name=name)
+def hidden(module: str, call: str, *names: str) -> list[str]:
+    code = _SEEN.format(module=module, name=call.partition("(")[0], call=call, names=names)
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert seen.stdout.split() == hidden, seen.stderr
+    assert seen.returncode == 0, seen.stderr
+    return seen.stdout.split()
+
+
+def test_scipy_stays_for_the_engine_whose_samplers_need_it():
+    assert hidden("text.quantiser", "UNUSED", "boto3", "scipy") == ["boto3", "scipy"]
+    assert hidden("diffusion.engine", "unused(Options())", "boto3", "scipy") == ["boto3"]
+
+
+def test_quantisers_are_imported_by_the_jobs_that_need_them():
+    both = "bitsandbytes", "torchao"
+    assert hidden("diffusion.engine", "unused(Options())", *both) == list(both)
+    assert hidden("diffusion.engine", "unused(Options(optimizer='bnb-lion8bit'))", *both) == ["torchao"]
+    assert hidden("diffusion.engine", "unused(Options(base_model_precision='int8-torchao'))", *both) == ["bitsandbytes"]
 
 
 _LISTED = """

@@ -79,7 +79,8 @@ def test_what_begins_the_other_machines_carries_no_secret(claim, tmp_path, monke
 
 def test_a_machine_without_a_guard_passes_the_wish_for_stacks_to_its_processes(ranks):
     waits = (
-        "import signal; signal.signal(12, lambda *_: print('asked', flush=True)); print(1, flush=True); signal.pause()"
+        "import os, signal, time; signal.signal(12, lambda *_: (print('asked', flush=True), os._exit(0)))\n"
+        "print(1, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", waits], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "1\n"

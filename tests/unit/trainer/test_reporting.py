@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from common.folder import Pair
+from trainyard.trainer import claim
 from trainyard.trainer.failures import DiskFull, Fenced, RunEnded
 from trainyard.trainer.reporting import EVENT_BYTES, Reporter
 
@@ -63,12 +64,14 @@ def test_an_older_fence_holds_nobody_up(attempt):
     assert len(attempt.events()) == 2
 
 
-def test_a_fence_that_can_not_be_read_is_read_again_then_ends_the_run(attempt):
+def test_a_fence_that_can_not_be_read_is_read_again_then_ends_the_run(attempt, monkeypatch):
     fence = attempt.folder.path / "attempt"
     fence.write_bytes(bytes(8))
     late = threading.Timer(0.1, fence.write_text, ["2.1\n"])
-    late.start()
-    attempt.report.phase("training")
+    with monkeypatch.context() as patched:
+        patched.setattr(claim, "_PAUSES", (0.05,) * 400)
+        late.start()
+        attempt.report.phase("training")
     late.join()
     fence.write_bytes(b"")
     with pytest.raises(RunEnded, match="attempt can't be read"):

@@ -1,5 +1,6 @@
 """Models and data sets of the Hugging Face hub, by its own client and into its own cache (`HF_HOME`)."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -111,11 +112,13 @@ def fetch_folders(
     *,
     variant: str | None = None,
     only: Sequence[str] = (),
+    weights: bool = True,
+    patient: bool = True,
 ) -> Path:
     """A model that is made of several, a folder each, as diffusers lays it out; as the cache has it without a hub.
 
-    `variant` as for `chosen_folders`; `only`: these folders, and what lies beside them where one is not there.
-    Raises `ModelError` or `SourceRefused`.
+    `variant` and `weights` as for `chosen_folders`; `only`: these folders, and what lies beside them where one is not
+    there; `patient` as for `fetch_model`. Raises `ModelError` or `SourceRefused`.
     """
     name, revision = place.repository, place.revision or "main"
 
@@ -123,17 +126,20 @@ def fetch_folders(
         from huggingface_hub import snapshot_download
 
         common: dict[str, Any] = {"revision": revision, "token": token}
-        told = _told(name, common, _WAITS, progress)
+        told = _told(name, common, _WAITS if patient else (), progress)
         if told is None:  # what is whole of it, the one who reads it sees
             marks = [f"{folder}/*.json" for folder in only] or ["model_index.json"]
             return Path(snapshot_download(name, local_files_only=True, allow_patterns=marks, **common))
-        return Path(snapshot_download(name, allow_patterns=chosen_folders(told, variant, only), **common))
+        return Path(snapshot_download(name, allow_patterns=chosen_folders(told, variant, only, weights), **common))
 
     return _asked(work, f"{at}: {name} (revision {revision})", ModelError, check, say)
 
 
-def chosen_folders(names: Sequence[str], variant: str | None, only: Sequence[str]) -> list[str]:
-    """Of a model's files in folders those that are needed: of a folder's weights one kind, in the variant it has."""
+def chosen_folders(names: Sequence[str], variant: str | None, only: Sequence[str], weights: bool = True) -> list[str]:
+    """Of a model's files in folders those that are needed: of a folder's weights one kind, in the variant it has.
+
+    Without `weights`, and for tokenizers, what is no weights alone.
+    """
     folders = {name.partition("/")[0] for name in names if "/" in name}
     wanted = folders & set(only) if only else folders
     found = ["model_index.json"] if "model_index.json" in names else []
@@ -141,16 +147,22 @@ def chosen_folders(names: Sequence[str], variant: str | None, only: Sequence[str
         found += _of_folder([name for name in names if name.startswith(f"{folder}/")], variant)
     if set(only) - folders:
         found += _of_folder([name for name in names if "/" not in name], variant)
-    return sorted(dict.fromkeys(found))
+    plain = not weights or (only and all(part.startswith("tokenizer") for part in only))
+    return sorted({name for name in found if not (plain and name.endswith(_TENSORS))})
 
 
 def _of_folder(names: Sequence[str], variant: str | None) -> list[str]:
     plain = [name for name in names if not name.endswith(_TENSORS) and _any(name, _MODEL_FILES)]
     kind = next((end for end in _TENSORS if any(name.endswith(end) for name in names)), None)
     tensors = [name for name in names if kind is not None and name.endswith(kind)]
-    ours = [name for name in tensors if variant is not None and f".{variant}." in name]
+    ours = [name for name in tensors if variant is not None and of_variant(name, variant)]
     # Where the plain file is read, `diffusion_pytorch_model.fp16.safetensors` beside it is of no use.
     return plain + (ours or [name for name in tensors if name.rpartition("/")[2].count(".") == 1] or tensors)
+
+
+def of_variant(name: str, variant: str) -> bool:
+    """Whether a file of weights is of a variant, as `x.fp16.safetensors` and `x.fp16-00001-of-2.safetensors`."""
+    return re.search(rf"\.{re.escape(variant)}[.-]", name) is not None
 
 
 def _told(name: str, common: Mapping[str, Any], waits: Sequence[float], progress: Progress) -> list[str] | None:

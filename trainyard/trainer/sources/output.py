@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from common.access import Auth
-from trainyard.trainer.checkpoints import Checkpoints, damage, fresh, read_json
-from trainyard.trainer.failures import Fenced
+from trainyard.trainer.checkpoints import Checkpoint, Checkpoints, damage, fresh, read_json
+from trainyard.trainer.failures import Fenced, StopNow
 from trainyard.trainer.run import Run
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def copied(run: Run, checkpoints: Checkpoints) -> Iterator[Checkpoints]:
 
     At the beginning the remote's newest whole checkpoint is downloaded where it is newer than those of this machine. A
     good run ends when all of its results are at the remote; then the copies here are removed. A run that ends before
-    its time tries to leave its newest checkpoint there. Of several processes the first copies.
+    its time tries to leave its newest checkpoint there; one that stays here is told with its path. Of several processes
+    the first copies.
 
     Raises `ConfigError` (another job's folder), `SourceRefused`, `DiskFull`.
     """
@@ -55,17 +56,23 @@ def copied(run: Run, checkpoints: Checkpoints) -> Iterator[Checkpoints]:
         remote, run.spec.output, run.fence.check, steps, live=[run.spec.output / name for name in _LIVE]
     )
     if newest is not None and newest.step not in steps:  # what an earlier run could not leave there
+        _tell_when_there(run, uploader, newest)
         uploader.checkpoint(newest.path)
     try:
         yield evolve(checkpoints, copies=uploader)
-    except Exception as e:
+    except (Exception, StopNow) as e:
         if not isinstance(e, Fenced):
             _leave_checkpoint(run, uploader)
         raise
-    run.report.phase("uploading")
-    for path in _results(run.spec.output):
-        uploader.result(path)
-    uploader.close(run.control.check, run.report.log)
+    try:
+        run.report.phase("uploading")
+        for path in _results(run.spec.output):
+            uploader.result(path)
+        uploader.close(run.control.check, run.report.log)
+    except Exception as e:
+        if not isinstance(e, Fenced):
+            _tell_left(run, uploader)
+        raise
     shutil.rmtree(run.spec.output, ignore_errors=True)
 
 
@@ -122,9 +129,24 @@ def _results(output: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name == _MANIFEST)
 
 
+def _tell_when_there(run: Run, uploader: "Uploader", found: Checkpoint) -> None:
+    """The run that wrote it could only tell that it stood on this machine."""
+    kind = "best" if _best_step(found.path) == found.step else "step"
+    uploader.when_there(found.step, lambda uri, kept: run.report.event("checkpoint", found.told(uri, kind, kept)))
+
+
 def _leave_checkpoint(run: Run, uploader: "Uploader") -> None:
     """The run ends for a reason of its own; that its newest checkpoint stays here is only said."""
     try:
         uploader.close(patient=False)
     except Exception as e:
         log.warning("the newest checkpoint is not at %s: %s", run.spec.remote, e)
+    _tell_left(run, uploader)
+
+
+def _tell_left(run: Run, uploader: "Uploader") -> None:
+    """The run ends for a reason of its own, so that events which can't be written any more are only logged."""
+    try:
+        uploader.leave()
+    except Exception as e:
+        log.warning("what stays in %s could not be told: %s", run.spec.output, e)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from attrs import frozen
 
 from common.objects import ObjectError, ObjectUnreachable
-from trainyard.trainer.checkpoints import RECORD
+from trainyard.trainer.checkpoints import RECORD, Tell, complete
 from trainyard.trainer.failures import RunEnded
 from trainyard.trainer.sources.remote import Remote, refused
 
@@ -37,7 +37,8 @@ class Uploader:
     """Copies what lies in `local` to `remote`: checkpoints as they are made, results in the order given.
 
     A checkpoint is at the remote as a whole or not at all: its `checkpoint.json` comes last. One that waits makes way
-    for a newer one, but not the best. A lost network is waited for; whatever else fails is raised by the next call.
+    for a newer one, but not the best. A lost network is waited for; whatever else fails is raised by the next call of
+    `checkpoint`, `result` or `close`. Nothing is changed there once the fence is up: a newer run's work lies there too.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class Uploader:
         self._check_fence = check_fence
         self._changed = threading.Condition()
         self._waiting: list[_Checkpoint] = []
+        #: The step that is on its way.
+        self._sending: int | None = None
         self._there = set(steps)
+        self._untold: dict[int, Tell] = {}
         self._limit: tuple[int, int] | None = None
         self._results: list[Path] = []
         self._closing = False
@@ -84,6 +88,35 @@ class Uploader:
         for waiting in older:
             if waiting.step != best:
                 shutil.rmtree(waiting.staged, ignore_errors=True)
+
+    def when_there(self, step: int, tell: Tell) -> None:
+        """Let `look` tell the checkpoint of a step once it is at the remote, or `leave`; of several the newest counts.
+
+        Until then nothing is removed for it.
+        """
+        with self._changed:
+            self._untold[step] = tell
+
+    def look(self) -> None:
+        """Tell the checkpoints that are at the remote by now, and which of them stay; returns at once."""
+        with self._changed:
+            kept = self._kept(self._there)
+            tells = {step: self._untold[step] for step in self._arrived()}
+        for step, tell in tells.items():
+            if step in kept:
+                tell(f"{self._remote.uri}/{_folder(step)}", kept)
+            with self._changed:
+                del self._untold[step]
+                self._changed.notify()
+
+    def leave(self) -> None:
+        """As `look`; then tell those that are on this machine alone: a run of this machine goes on from them."""
+        self.look()
+        for step, tell in sorted(self._untold.items()):
+            path = self._local / _folder(step)
+            if complete(path):
+                tell(str(path), None)
+        self._untold.clear()
 
     def prune(self, keep: int, best: int) -> None:
         """Remove the oldest at the remote, so that `keep` are left, but never that of step `best`."""
@@ -115,10 +148,12 @@ class Uploader:
         told = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(_LOOK_SECONDS)
+            self.look()
             check()
             if time.monotonic() - told >= _TELL_SECONDS:
                 told = time.monotonic()
                 say(f"uploading to {self._remote.uri}: {self._now}")
+        self.look()
         self._raise()
         shutil.rmtree(self._local / _STAGED, ignore_errors=True)
 
@@ -144,6 +179,7 @@ class Uploader:
             while True:
                 if self._waiting:
                     found = self._waiting.pop(0)
+                    self._sending = found.step
                     return lambda: self._send_checkpoint(found)
                 if grown := self._grown():
                     return lambda: self._send_live(grown)
@@ -152,7 +188,7 @@ class Uploader:
                     return lambda: self._send_result(path)
                 if (step := self._superfluous()) is not None:
                     return lambda: self._remove(step)
-                if self._closing:
+                if self._closing and not self._arrived():
                     return None
                 self._changed.wait(_LIVE_SECONDS if self._live else None)
 
@@ -170,38 +206,44 @@ class Uploader:
         return {path: mark for path, mark in present.items() if self._live_sent.get(path) != mark}
 
     def _send_live(self, grown: dict[Path, tuple[int, int]]) -> None:
-        self._check_fence()
         for path, mark in grown.items():
             self._put(path.relative_to(self._local).as_posix(), path)
             self._live_sent[path] = mark
 
     def _superfluous(self) -> int | None:
-        """A step whose checkpoint is to be removed; only what is there counts, so the newest is there by then."""
-        if self._limit is None:
-            return None
-        keep, best = self._limit
-        return next((s for s in sorted(self._there, reverse=True)[keep:] if s != best), None)
+        """A step whose checkpoint is to be removed; the newest ones are there by then, and told."""
+        told = self._there.difference(self._arrived())
+        return max(told.difference(self._kept(told)), default=None)
+
+    def _kept(self, steps: set[int]) -> list[int]:
+        """Those that the limit leaves of so many."""
+        keep, best = self._limit or (len(steps), 0)
+        return sorted({*sorted(steps, reverse=True)[:keep], best} & steps)
+
+    def _arrived(self) -> list[int]:
+        """The steps whose checkpoints are at the remote and are still to be told."""
+        on_their_way = {self._sending, *(waiting.step for waiting in self._waiting)}
+        return sorted(self._there.intersection(self._untold).difference(on_their_way))
 
     def _send_checkpoint(self, found: _Checkpoint) -> None:
-        folder = f"checkpoints/step-{found.step}"
+        folder = _folder(found.step)
         began = time.monotonic()
         before = self._again(lambda: self._remote.present(folder))
         mark = self._remote.key(f"{folder}/{RECORD}")
         if mark in before:
-            self._again(lambda: self._remote.bucket.delete([mark]))
+            self._change(lambda: self._remote.bucket.delete([mark]))
         names = [name for name in _names(found.staged) if name != RECORD]
         for name in [*names, RECORD]:
-            if name == RECORD:
-                self._check_fence()
             self._put(f"{folder}/{name}", found.staged / name)
         self._drop(set(before) - {self._remote.key(f"{folder}/{name}") for name in [*names, RECORD]})
-        self._there.add(found.step)
+        with self._changed:
+            self._there.add(found.step)
+            self._sending = None
         shutil.rmtree(found.staged, ignore_errors=True)
         log.info("uploaded %s/%s in %.1f s", self._remote.uri, folder, time.monotonic() - began)
 
     def _send_result(self, path: Path) -> None:
         name = path.relative_to(self._local).as_posix()
-        self._check_fence()
         if path.is_file():
             self._put(name, path)
             return
@@ -212,8 +254,9 @@ class Uploader:
         self._drop(set(before) - {self._remote.key(f"{name}/{file}") for file in names})
 
     def _remove(self, step: int) -> None:
-        self._there.discard(step)
-        folder = f"checkpoints/step-{step}"
+        with self._changed:
+            self._there.discard(step)
+        folder = _folder(step)
         keys = self._again(lambda: self._remote.present(folder))
         mark = self._remote.key(f"{folder}/{RECORD}")
         if mark in keys:  # first: from then on nobody takes it for a whole one
@@ -222,15 +265,24 @@ class Uploader:
 
     def _put(self, name: str, path: Path) -> None:
         self._now = name
-        self._again(lambda: self._remote.bucket.put(self._remote.key(name), path))
+        self._change(lambda: self._remote.bucket.put(self._remote.key(name), path))
 
     def _drop(self, keys: set[str]) -> None:
         """Remove what is old; a store that does not let us keeps it."""
         try:
             if keys:
-                self._again(lambda: self._remote.bucket.delete(sorted(keys)))
+                self._change(lambda: self._remote.bucket.delete(sorted(keys)))
         except ObjectError as e:
             log.warning("%s: what is old stays there: %s", self._remote.uri, e)
+
+    def _change(self, work: Callable[[], object]) -> None:
+        """As `_again`, for what changes something there; the fence is looked at before each try."""
+
+        def unless_replaced() -> None:
+            self._check_fence()
+            work()
+
+        self._again(unless_replaced)
 
     def _again(self, work: Callable[[], T]) -> T:
         """Do it, and again while the store can't be reached."""
@@ -251,6 +303,10 @@ class Uploader:
         with self._changed:
             while self._patient and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
+
+
+def _folder(step: int) -> str:
+    return f"checkpoints/step-{step}"
 
 
 def _names(folder: Path) -> list[str]:

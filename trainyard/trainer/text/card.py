@@ -148,7 +148,8 @@ class Card:
         ]
 
     def _changes(self) -> list[str]:
-        rows = [(c["step"], path, value) for c in self.position.changes for path, value in c["values"].items()]
+        changes = self.run.spec.all_changes(self.position.changes)
+        rows = [(c["step"], path, value) for c in changes for path, value in c["values"].items()]
         return ["## Changed while it was trained\n", _table(("after step", "what", "new value"), rows)] if rows else []
 
     def _use(self) -> str:

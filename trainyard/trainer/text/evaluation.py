@@ -40,6 +40,11 @@ class Evaluation:
             return self.settings.early_stopping_patience is not None and position.index == 0
         return position.step % self.pace.eval_steps == 0
 
+    @property
+    def keeps_the_best(self) -> bool:
+        """Whether the best is saved: for early stopping, and where checkpoints are saved while training goes on."""
+        return self.settings.early_stopping_patience is not None or self.pace.save_steps is not None
+
     def measure(self, model: torch.nn.Module, check: Callable[[], None]) -> dict[str, float]:
         """The mean loss of a learned token over all processes; `check` is called before each batch, as often in each.
 

@@ -62,6 +62,10 @@ class Keeper:
         """See `Keeping.agree`."""
         return self.keeping.agree()
 
+    def check(self) -> None:
+        """See `Keeping.check`."""
+        self.keeping.check()
+
     def finish(self) -> None:
         """Wait until what was saved stands. Every process calls it."""
         self.keeping.finish()

@@ -7,7 +7,7 @@ from trainyard.trainer.text.settings import Settings
 
 PACKAGE = "bitsandbytes"
 #: What accelerate and transformers import where it is installed, and no text job has a use for.
-UNUSED = ("boto3", "scipy")
+UNUSED = ("boto3", "scipy", "torchao", "wandb")
 INSTALL = "pip install 'trainyard[quant]' would do"
 
 

@@ -1,6 +1,7 @@
 """What a job leaves: `final/` with a model card, and `manifest.json`."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from peft import PeftModel
 from common.clock import stamp
 from common.folder import FORMAT, write_whole
 from trainyard.trainer.checkpoints import fresh, publish
+from trainyard.trainer.finishing import flush_all
 from trainyard.trainer.run import Run
 from trainyard.trainer.surroundings import versions
 from trainyard.trainer.text import model as models
@@ -47,11 +49,16 @@ def write_result(
         notes=notes or {},
     )
     aside = run.spec.output / f"final.tmp-{pair}"
-    fresh(aside)
-    models.save_result(model, source, settings, aside)
-    tokenizer.save_pretrained(aside)
-    (aside / "README.md").write_text(card.text(), encoding="utf-8")
-    final = publish(aside, run.spec.output / "final", pair, check)
+    try:
+        fresh(aside)
+        with run.control.interruptible():  # the last checkpoint has it all: a stop need not wait
+            models.save_result(model, source, settings, aside)
+            tokenizer.save_pretrained(aside)
+            flush_all(aside)
+        (aside / "README.md").write_text(card.text(), encoding="utf-8")
+        final = publish(aside, run.spec.output / "final", pair, check)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     manifest = _manifest(card, final) | dict(notes or {})
     check()
     write_whole(run.spec.output / "manifest.json", json.dumps(manifest, indent=2).encode(), mode=0o644)
@@ -69,7 +76,7 @@ def _manifest(card: Card, final: Path) -> dict[str, Any]:
         "written_at": stamp(time.time()),
         "request": spec.request,
         "settings": settings.plain(),
-        "changes": position.changes,
+        "changes": spec.all_changes(position.changes),
         "seeds": {"seed": settings.seed},
         "datasets": data_of(card.corpus),
         **card.corpus.plain(),

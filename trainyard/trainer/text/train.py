@@ -129,14 +129,14 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         if evaluation.due(position):
             run.report.phase("evaluating")
             try:
-                metrics = evaluation.measure(model, lambda: run.control.check_together(world))
+                metrics = evaluation.measure(model, keeper.check)
             except Stopped:
                 _check_sound(run, step, learned, position)
                 keeper.save(position, "stop")
                 raise run.control.stopped() from None
             better = position.note_evaluation(metrics)
             progress.evaluated(position, metrics)
-            if better and settings.early_stopping_patience is not None:
+            if better and evaluation.keeps_the_best:
                 keeper.save(position, "best")
         if position.step >= pace.total or evaluation.enough(position):
             progress.tell(position, len(batches), over=True)
@@ -174,7 +174,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     # ---- result --------------------------------------------------------------------------------------------------
     keeper.finish()
     run.report.phase("uploading")
-    model = _whole(source, settings, model, world, tokenizer)
+    model = _whole(run, source, settings, model, world, tokenizer)
     if not world.first:
         world.leave()
         return Result(position.step, "")
@@ -238,16 +238,17 @@ def _check_sound(run: Run, step: Step, learned: Sequences | None, position: Posi
     )
 
 
-def _whole(source: models.Source, settings: Settings, model: Any, world: World, tokenizer: Any) -> Any:
+def _whole(run: Run, source: models.Source, settings: Settings, model: Any, world: World, tokenizer: Any) -> Any:
     """The model itself, or, where it is in shares, the trained model in one piece on the CPU of the first process."""
     if not sharded(model):
         return model
-    state = whole_state(model, world, trained=settings.adapts)
-    if not world.first:
-        return model
-    found = models.load_model(source, settings, None, tokenizer=tokenizer)
-    found.load_state_dict(state, strict=not settings.adapts)
-    return found
+    with run.control.interruptible():
+        state = whole_state(model, world, trained=settings.adapts)
+        if not world.first:
+            return model
+        found = models.load_model(source, settings, None, tokenizer=tokenizer)
+        found.load_state_dict(state, strict=not settings.adapts)
+        return found
 
 
 def _best(
@@ -271,10 +272,11 @@ def _best(
     )
     position.metrics["eval_loss"] = position.best_loss
     position.result_step = best.step
-    if settings.adapts:
-        models.load_adapter(model, best.path, next(model.parameters()).device)
-        return model
-    return models.load_model(source, settings, best.path)  # on the CPU: the device still holds the other one
+    with run.control.interruptible():
+        if settings.adapts:
+            models.load_adapter(model, best.path, next(model.parameters()).device)
+            return model
+        return models.load_model(source, settings, best.path)  # on the CPU: the device still holds the other one
 
 
 def _source(run: Run) -> models.Source:

@@ -7,6 +7,7 @@ from attrs import frozen
 
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.failures import ConfigError, NanLoss
+from trainyard.trainer.keeping import Keeping
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.surroundings import surroundings
@@ -31,31 +32,32 @@ class TrlKeeper:
     checkpoints: Checkpoints
     world: World
 
+    @property
+    def keeping(self) -> Keeping:
+        """When what is written, told and removed."""
+        return Keeping(self.run, self.checkpoints, self.world, self.settings.save_total_limit)
+
     def save(self, trainer: Any, position: Position, kind: str) -> None:
-        """Write a checkpoint, tell it, answer who asked for one, and remove the oldest; once for a step.
+        """See `Keeping.save`; it is waited for until it stands.
 
         Raises `NanLoss` where the steps since the newest one spoilt the model: it must not be kept as good.
         """
-        control = self.run.control
         if position.step == 0:
             return
-        if control.saved_step != position.step:
-            if not trainer.sound():
-                raise NanLoss(
-                    f"step {position.step} left weights with which nothing has a loss that is a number; the steps "
-                    "since the last checkpoint had spoilt the model and are not kept, a lower rate may hold"
-                )
-            if self.world.first:
-                self._save(trainer, position, kind)
-            self.world.barrier()
-        control.saved(position.step)
-
-    def _save(self, trainer: Any, position: Position, kind: str) -> None:
-        needed = _BYTES_A_PARAMETER * sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        done = self.checkpoints.save(position.step, needed, lambda folder: self._write(folder, trainer, position))
-        told = {"step": done.step, "uri": self.run.spec.uri(done.path), "bytes": done.bytes, "kind": kind}
-        self.run.report.event("checkpoint", told)
-        self.checkpoints.prune(self.settings.save_total_limit, position.best_step)
+        if self.run.control.saved_step != position.step and not trainer.sound():
+            raise NanLoss(
+                f"step {position.step} left weights with which nothing has a loss that is a number; the steps "
+                "since the last checkpoint had spoilt the model and are not kept, a lower rate may hold"
+            )
+        self.keeping.save(
+            position.step,
+            kind,
+            state=lambda: None,
+            needed=_BYTES_A_PARAMETER * sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            write=lambda folder, _sums, _state: self._write(folder, trainer, position),
+            best=position.best_step,
+        )
+        self.keeping.finish()
 
     def _write(self, folder: Path, trainer: Any, position: Position) -> dict[str, Any]:
         models.save_for_resume(trainer.model, folder)

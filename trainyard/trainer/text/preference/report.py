@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from trainyard.trainer.board import Board
 from trainyard.trainer.failures import NanLoss
+from trainyard.trainer.keeping import Keeping
 from trainyard.trainer.numbers import numbers
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
@@ -39,6 +40,7 @@ class Telling(TrainerCallback):
     board: Board
     pace: Pace
     held_out: bool
+    keeping: Keeping
     #: What the checkpoint is that the trainer is about to write.
     kind: str = "step"
     _began: float = 0.0
@@ -63,11 +65,11 @@ class Telling(TrainerCallback):
 
     def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Between two micro batches a stop gives the step up, as if it had never begun."""
-        self.run.control.check_together(self.world)
+        self.keeping.check()
 
     def on_prediction_step(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """An evaluation is given up too."""
-        self.run.control.check_together(self.world)
+        self.keeping.check()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, _control: Any, *, model: Any, **_: Any) -> None:
         """Raises `NanLoss` before a gradient that is no number is applied; with fp16 the loss scale skips the step."""
@@ -83,7 +85,7 @@ class Telling(TrainerCallback):
         """A step was done: what comes next."""
         step = self.position.step = self.run.report.step = state.global_step
         self.position.epoch, self.position.index = divmod(step, self.pace.in_epoch)
-        stop, save = self.run.control.agree(self.world)
+        stop, save = self.keeping.agree()
         before = self.pace.learning_rate, self.pace.logging_steps
         self.pace.keep_up(self.run.control, self.world, self.position)
         if before != (self.pace.learning_rate, self.pace.logging_steps):
@@ -113,7 +115,7 @@ class Telling(TrainerCallback):
         self._since, self._tokens = now, tokens
 
     def on_evaluate(self, _args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **_: Any) -> None:
-        """A `validation` event; early stopping, where it is asked for, keeps the best and ends what gets no better."""
+        """A `validation` event; the best is kept as in the text loop, and early stopping ends what gets no better."""
         found = {"eval_loss": float(metrics["eval_loss"])}
         found |= {f"eval_{ours}": float(metrics[f"eval_{theirs}"]) for theirs, ours in _MEASURED.items()}
         if not math.isfinite(found["eval_loss"]):
@@ -122,7 +124,7 @@ class Telling(TrainerCallback):
         self.run.report.event("validation", {"step": state.global_step, "metrics": found})
         self._draw(state.global_step, found)
         patience = self.settings.early_stopping_patience
-        if patience is not None and better:
+        if better and (patience is not None or self.pace.save_steps is not None):
             control.should_save, self.kind = True, "best"
         if patience is not None and self.position.no_better >= patience:
             control.should_save = control.should_training_stop = True

@@ -95,10 +95,11 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
 
     # ---- trainer -------------------------------------------------------------------------------------------------
     board = Board(run.spec.output, str(run.claim.pair), position.step)
-    told = Telling(run, settings, world, position, board, pace, bool(held_out))
+    keeper = TrlKeeper(run, settings, corpus, checkpoints, world)
+    told = Telling(run, settings, world, position, board, pace, bool(held_out), keeper.keeping)
     with run.control.interruptible():
         trainer = make_trainer(run, settings.cut(position.micro), model, tokenizer, told, (training, held_out))
-    trainer.told, trainer.keeper = told, TrlKeeper(run, settings, corpus, checkpoints, world)
+    trainer.told, trainer.keeper = told, keeper
     micro, trainer.rows = both(run, position)
 
     # ---- steps ---------------------------------------------------------------------------------------------------
