@@ -13,7 +13,7 @@ install: $(STAMP)
 # Modules are compiled when they are first imported: most of them never are.
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[train,diffusion,storage,quant,dev,bench]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[train,diffusion,wandb,storage,quant,dev,bench]'
 	touch $(STAMP)
 
 demo: install

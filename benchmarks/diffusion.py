@@ -1,8 +1,10 @@
 """Samples a second of our image trainer and of an accelerate loop over diffusers: `python -m benchmarks.diffusion`.
 
 The same model, pictures and number of steps; each run a process of its own, both with embeddings kept. Ours reads its
-latents from warm caches; the script encodes the pictures in its loop, or reads latents too. Then: pictures a second
-into an empty cache, files read and written, beside the bare VAE on pictures that lie in memory.
+latents from warm caches; the script encodes the pictures in its loop, or reads latents too. Both train by AdamW; with
+`--tutorial` ours also by the optimizers that people's configurations name, as these: `optimi-lion`, and `adamw_bf16` on
+weights in bf16. Then: pictures a second into an empty cache, files read and written, beside the bare VAE on pictures
+that lie in memory.
 """
 
 import argparse
@@ -21,18 +23,26 @@ from benchmarks.training_work import THREADS
 FAMILIES = ("flux", "pixart_sigma")
 _OURS, _ENCODED, _CACHED = "ours, caches warm", "accelerate loop, encodes in it", "accelerate loop, latents kept"
 _GOALS = {_ENCODED: 1.15, _CACHED: 1.0}
+#: By family.
+_TUTORIAL = {
+    "flux": {"optimizer": "optimi-lion"},
+    "pixart_sigma": {"optimizer": "adamw_bf16", "mixed_precision": "bf16"},
+}
 _WAIT = 0.01
 _MIB = 1 << 20
 
 
-def train(family: str, rounds: int, size: Size) -> None:
+def train(family: str, rounds: int, size: Size, tutorial: bool = False) -> None:
     """Measure and print: training."""
+    other = f"ours, {', '.join(_TUTORIAL[family].values())}"
     with working(family, size) as work:
         measures: dict[str, Callable[[], Seen]] = {
             _OURS: partial(by_us, work),
             _ENCODED: partial(by_peer, work, "encoded"),
             _CACHED: partial(by_peer, work, "cached"),
         }
+        if tutorial:
+            measures[other] = partial(by_us, work, _TUTORIAL[family])
         found = interleaved(rounds, measures)
     speeds = {name: [seen.samples_per_second for seen in runs] for name, runs in found.items()}
     peaks = {name: max(seen.peak_bytes for seen in runs) for name, runs in found.items()}
@@ -47,6 +57,8 @@ def train(family: str, rounds: int, size: Size) -> None:
     for name, goal in _GOALS.items():
         value = ratio(speeds[_OURS], speeds[name])
         notes.append(f"ours / {name}: {value:.2f} (goal ≥ {goal}: {met(value, goal)})")
+    if tutorial:
+        notes.append(f"{other} / {_OURS}: {ratio(speeds[other], speeds[_OURS]):.2f}")
     more = peaks[_OURS] / peaks[_CACHED]
     notes.append(f"ours / {_CACHED}, memory: {more:.2f} (goal ≤ 1: {met(more, 1.0, least=False)})")
     wait = statistics.median(seen.waited / seen.trained for seen in found[_OURS])
@@ -107,10 +119,10 @@ def _caching(work: Work, at_once: int) -> tuple[Callable[[], float], Callable[[]
     return ours, bare
 
 
-def main(rounds: int = 5, size: Size = Size(), families: Sequence[str] = FAMILIES) -> None:
+def main(rounds: int = 5, size: Size = Size(), families: Sequence[str] = FAMILIES, *, tutorial: bool = False) -> None:
     """Measure and print."""
     for family in families:
-        train(family, rounds, size)
+        train(family, rounds, size, tutorial)
     cache(rounds, size)
 
 
@@ -123,6 +135,7 @@ if __name__ == "__main__":
     parser.add_argument("--edge", type=int, default=Size().edge)
     parser.add_argument("--pictures", type=int, default=Size().pictures)
     parser.add_argument("--family", choices=FAMILIES, help="only this one")
+    parser.add_argument("--tutorial", action="store_true", help="ours by the optimizers of usual configurations too")
     given = parser.parse_args()
     main(
         given.rounds,
@@ -136,4 +149,5 @@ if __name__ == "__main__":
             pictures=given.pictures,
         ),
         (given.family,) if given.family else FAMILIES,
+        tutorial=given.tutorial,
     )

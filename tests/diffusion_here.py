@@ -51,8 +51,12 @@ class DiffusionHere(Here):
         #: Instead of one entry for the folder of pictures.
         self.entries: list[dict[str, Any]] | None = None
         self.cache = folder / "cache"
+        #: More of the document's `base_model`.
+        self.base: dict[str, Any] = {}
         #: What the service would have said besides: `options` of `spec.json`.
         self.more: dict[str, Any] = {}
+        #: Folders of Python's path before ours, for a process of its own.
+        self.paths: list[str] = []
 
     def train(self) -> Result:
         """To the end, or what ended it is raised."""
@@ -68,7 +72,7 @@ class DiffusionHere(Here):
         """What the service writes for an attempt."""
         entries = self.entries or [{"id": "pictures", "instance_data_dir": str(self.pictures)}]
         request = {
-            "base_model": {"provider": "custom", "model_name": str(self.model)},
+            "base_model": {"provider": "custom", "model_name": str(self.model), **self.base},
             "tuning_parameters": {"logging_steps": 1},
             "extra_parameters": {"engine": "diffusion", "data_backend_config": entries, **self.options},
         }
@@ -101,7 +105,7 @@ class DiffusionHere(Here):
         environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder.path),
-            "PYTHONPATH": str(Path(trainyard.__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join([*self.paths, str(Path(trainyard.__file__).parents[1])]),
             "CUDA_VISIBLE_DEVICES": "",
             "HF_HUB_OFFLINE": "1",
             "TRAINYARD_RUN": f"{UID}.{pair}",

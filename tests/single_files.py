@@ -49,11 +49,15 @@ def flux_files(pipeline: Any, folder: Path) -> Path:
     save_file(ldm_vae(pipeline.vae.state_dict()), folder / "ae.sft")
     clip = {f"text_model.{name}": tensor for name, tensor in pipeline.text_encoder.state_dict().items()}
     save_file(clip, folder / "clip_l.safetensors")
-    t5 = {n: t for n, t in pipeline.text_encoder_2.state_dict().items() if n != "encoder.embed_tokens.weight"}
-    save_file(t5, folder / "t5xxl_fp16.safetensors")
+    save_file(t5_state(pipeline.text_encoder_2), folder / "t5xxl_fp16.safetensors")
     for part in ("tokenizer", "tokenizer_2"):
         getattr(pipeline, part).save_pretrained(folder / part)
     return transformer
+
+
+def t5_state(encoder: Any) -> State:
+    """A T5 encoder as it is uploaded alone: its tied embeddings once."""
+    return {name: t for name, t in encoder.state_dict().items() if name != "encoder.embed_tokens.weight"}
 
 
 def bfl(transformer: Any) -> State:
@@ -95,6 +99,49 @@ def _single(state: State, own: str, theirs: str) -> State:
     found[f"{theirs}.norm.query_norm.scale"] = state[f"{own}.attn.norm_q.weight"]
     found[f"{theirs}.norm.key_norm.scale"] = state[f"{own}.attn.norm_k.weight"]
     return found
+
+
+_PIXART = {
+    "pos_embed.proj": "x_embedder.proj",
+    "caption_projection.linear_1": "y_embedder.y_proj.fc1",
+    "caption_projection.linear_2": "y_embedder.y_proj.fc2",
+    "adaln_single.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "adaln_single.emb.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "adaln_single.emb.resolution_embedder.linear_1": "csize_embedder.mlp.0",
+    "adaln_single.emb.resolution_embedder.linear_2": "csize_embedder.mlp.2",
+    "adaln_single.emb.aspect_ratio_embedder.linear_1": "ar_embedder.mlp.0",
+    "adaln_single.emb.aspect_ratio_embedder.linear_2": "ar_embedder.mlp.2",
+    "adaln_single.linear": "t_block.1",
+    "proj_out": "final_layer.linear",
+}
+_PIXART_BLOCK = {
+    "attn.proj": ["attn1.to_out.0"],
+    "attn.qkv": ["attn1.to_q", "attn1.to_k", "attn1.to_v"],
+    "cross_attn.q_linear": ["attn2.to_q"],
+    "cross_attn.kv_linear": ["attn2.to_k", "attn2.to_v"],
+    "cross_attn.proj": ["attn2.to_out.0"],
+    "mlp.fc1": ["ff.net.0.proj"],
+    "mlp.fc2": ["ff.net.2"],
+}
+
+
+def pixart(transformer: Any, places: bool = True) -> State:
+    """PixArt Sigma's transformer as its authors write it; `places`: with the table of places that they keep in it."""
+    state = transformer.state_dict()
+    found = {"final_layer.scale_shift_table": state["scale_shift_table"]}
+    found["y_embedder.y_embedding"] = torch.zeros(120, transformer.config.caption_channels)
+    if places:
+        found["pos_embed"] = transformer.pos_embed.pos_embed
+    for last in ("weight", "bias"):
+        for own, theirs in _PIXART.items():
+            if f"{own}.{last}" in state:
+                found[f"{theirs}.{last}"] = state[f"{own}.{last}"]
+        for n in range(len(transformer.transformer_blocks)):
+            at = f"transformer_blocks.{n}"
+            found[f"blocks.{n}.scale_shift_table"] = state[f"{at}.scale_shift_table"]
+            for theirs, parts in _PIXART_BLOCK.items():
+                found[f"blocks.{n}.{theirs}.{last}"] = torch.cat([state[f"{at}.{part}.{last}"] for part in parts])
+    return {name: tensor.contiguous().clone() for name, tensor in found.items()}
 
 
 def sdxl_file(pipeline: Any, folder: Path) -> Path:

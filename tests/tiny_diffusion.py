@@ -29,7 +29,8 @@ def make_tiny(family: str, folder: Path, **shape: Any) -> Path:
 
     `vae_blocks`: channels of the VAE's blocks; of Flux `flavour` `dev` (default), `schnell` or `kontext`, and
     `published`: as single files can hold it, with what no tensor tells as it is in the real model; of SDXL
-    `prediction_type` and `published`; of PixArt Sigma `sample_size`, 128 has it told the size and the aspect.
+    `prediction_type` and `published`; of PixArt Sigma `published` and `sample_size`, 128 has it told the size and the
+    aspect.
     """
     import torch
 
@@ -189,20 +190,20 @@ def _flux(flavour: str = "dev", vae_blocks: Sequence[int] = VAE_BLOCKS, publishe
     )
 
 
-def _pixart_sigma(sample_size: int = 64, vae_blocks: Sequence[int] = VAE_BLOCKS) -> Any:
+def _pixart_sigma(sample_size: int = 64, vae_blocks: Sequence[int] = VAE_BLOCKS, published: bool = False) -> Any:
     from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
 
     t5 = t5_tokenizer(length=300)
     transformer = PixArtTransformer2DModel(
         num_layers=2,
-        num_attention_heads=3,
-        attention_head_dim=8,
-        cross_attention_dim=24,
+        num_attention_heads=1 if published else 3,
+        attention_head_dim=72 if published else 8,
+        cross_attention_dim=72 if published else 24,
         caption_channels=32,
         in_channels=4,
         out_channels=8,
         sample_size=sample_size,
-        interpolation_scale=1,
+        interpolation_scale=sample_size // 64 if published else 1,
     )
     return PixArtSigmaPipeline(
         tokenizer=t5,

@@ -58,7 +58,7 @@ def _image_errors(request: TrainRequest, machine: Machine) -> list[FieldError]:
         *(images.tuning_errors, images.extra_errors, part_errors),
     )
     found = [FieldError(path, message) for check in checks for path, message in check(request, machine)]
-    of_job = (*data_errors(request, job), *images.option_errors(request, machine, job))
+    of_job = (*data_errors(request, machine, job), *images.option_errors(request, machine, job))
     return [*found, *wrong, *(FieldError(path, message) for path, message in of_job)]
 
 

@@ -10,7 +10,7 @@ from common.devices import Device
 _TRAINER_NEEDS = ("torch", "transformers", "peft", "accelerate")
 _SOME_NEED = (
     *("bitsandbytes", "boto3", "datasets", "obstore", "pyarrow", "trl"),
-    *("diffusers", "lycoris", "optimi", "optimum", "PIL", "tensorboardX"),
+    *("diffusers", "lycoris", "optimi", "optimum", "PIL", "tensorboardX", "torchao", "wandb"),
 )
 
 

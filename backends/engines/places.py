@@ -18,9 +18,9 @@ def model_errors(request: TrainRequest, machine: Machine) -> Found:
     """What is wrong with the base model's place; beside a `weights_url` a name only gives what the weights lack."""
     model, method = request.base_model, request.customization.method
     if model.weights_url is not None:
-        yield from _unreadable("base_model.weights_url", model.weights_url, machine)
+        yield from unreadable("base_model.weights_url", model.weights_url, machine)
     if scheme(model.model_name) != "file":
-        yield from _unreadable("base_model.model_name", model.model_name, machine)
+        yield from unreadable("base_model.model_name", model.model_name, machine)
     elif model.weights_url is None and (problem := paths.model_problem(model.model_name, method)) is not None:
         yield "base_model.model_name", problem
 
@@ -37,8 +37,8 @@ def dataset_errors(request: TrainRequest, machine: Machine) -> Found:
             problem = paths.dataset_problem(dataset.source, dataset.format)
             yield from [(f"{at}.source", problem)] if problem is not None else []
         else:
-            yield from _unreadable(f"{at}.source", dataset.source, machine)
-        yield from _auth(f"{at}.auth", dataset.auth, [kind], machine)
+            yield from unreadable(f"{at}.source", dataset.source, machine)
+        yield from auth_errors(f"{at}.auth", dataset.auth, [kind], machine)
 
 
 def artifact_errors(request: TrainRequest, machine: Machine) -> Found:
@@ -53,8 +53,8 @@ def artifact_errors(request: TrainRequest, machine: Machine) -> Found:
         elif kind not in BUCKETS:
             yield f"artifacts.{name}", f"{kind}:// can't be written; s3://, gs://, az:// or a local folder would run"
         else:
-            yield from _unreadable(f"artifacts.{name}", uri, machine)
-    yield from _auth("artifacts.auth", artifacts.auth, _kept(request), machine)
+            yield from unreadable(f"artifacts.{name}", uri, machine)
+    yield from auth_errors("artifacts.auth", artifacts.auth, _kept(request), machine)
 
 
 def is_revision_unused(request: TrainRequest) -> bool:
@@ -81,13 +81,15 @@ def _kept(request: TrainRequest) -> list[str]:
     return [scheme(uri) for uri in uris]
 
 
-def _unreadable(at: str, uri: str, machine: Machine) -> Found:
+def unreadable(at: str, uri: str, machine: Machine) -> Found:
+    """What reading a URI needs and this installation has not."""
     kind = scheme(uri)
     if kind in BUCKETS and "obstore" in machine.absent:
         yield at, f"{kind}:// needs obstore, which is not installed: {STORAGE}"
 
 
-def _auth(at: str, auth: DatasetAuth | None, kinds: list[str], machine: Machine) -> Found:
+def auth_errors(at: str, auth: DatasetAuth | None, kinds: list[str], machine: Machine) -> Found:
+    """What is wrong with credentials for sources of these schemes."""
     if auth is None or auth.role_arn is None:
         return
     others = [kind for kind in kinds if kind != "file"]

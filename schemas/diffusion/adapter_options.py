@@ -31,8 +31,8 @@ class AdapterOptions(ModelOptions):
     )
     flux_lora_target: Text = _adapter("all", "the named set of Flux modules that an adapter is put on")
     use_dora: bool = _adapter(False, "train directions and lengths of the weights apart")
-    lora_format: Literal["diffusers"] = _adapter(
-        "diffusers", "names of the weights in the adapter's file", later=("comfyui",)
+    lora_format: Literal["diffusers", "comfyui"] = _adapter(
+        "diffusers", "names of the weights in the adapter's file; comfyui: those of Flux's own files"
     )
     lycoris_config: LycorisFile | Text | None = _adapter(
         None, "an object, or the path of a file with one; none: LoKr on attention and feed-forward", path=True

@@ -29,12 +29,15 @@ FILES: Final[Mapping[str, Callable[[object, str], _Errors]]] = {
     "lycoris_config": _of_adapter,
 }
 
+#: Where SimpleTuner looks for an adapter's file that nobody wrote: many configurations say so.
+_USUAL_ADAPTER: Final = ("config", "lycoris_config.json")
+
 
 def put_in(options: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[FieldError]]:
     """The options with what is in the files that they name, and all that is wrong with those; `prefix`: their path.
 
-    A file that can't be taken leaves its path where it is. Messages never name a value of a file, only its kind: the
-    service may read more than the caller.
+    A file that can't be taken leaves its path where it is; the usual path of an adapter's file that nobody wrote is
+    left out. Messages never name a value of a file, only its kind: the service may read more than the caller.
     """
     found, errors = dict(options), []
     for name, errors_of in FILES.items():
@@ -44,7 +47,10 @@ def put_in(options: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], lis
         try:
             content = _content(name, text)
         except FileProblem as e:
-            errors.append(FieldError(at, str(e)))
+            if name == "lycoris_config" and _is_unwritten(text, e):
+                del found[name]  # the usual adapter, then
+            else:
+                errors.append(FieldError(at, str(e)))
             continue
         wrong = errors_of(content, at)
         errors += wrong
@@ -62,3 +68,8 @@ def _content(name: str, text: str) -> object:
     path = Path(text)
     content = read_json(path)
     return entries_at(content, path.absolute().parent) if name == "data_backend_config" else content
+
+
+def _is_unwritten(text: str, problem: FileProblem) -> bool:
+    """Whether a path is the one that stands in configurations whether or not there is such a file."""
+    return Path(text).parts[-2:] == _USUAL_ADAPTER and isinstance(problem.__cause__, FileNotFoundError)

@@ -10,7 +10,7 @@ from schemas.converter import unstructure
 from schemas.diffusion.elsewhere import SAID_BY, ServiceOptions
 from schemas.diffusion.option import GROUPS
 from schemas.diffusion.options import Options
-from schemas.fields import Kind, choices, is_list, shape_of
+from schemas.fields import Kind, choices, is_list, item_type, kind_of, shape_of
 from schemas.limits import Range
 
 _WORDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
@@ -61,7 +61,7 @@ def _definition(item: "attrs.Attribute[Any]", cls: type[Any]) -> Definition:
         name=item.name,
         type=_type(kind),
         default=unstructure(item.default),
-        choices=choices(kind.bare),
+        choices=_choices(kind.bare),
         optional=kind.optional,
         empty=said["empty"],
         limits=" and ".join(limit.words for limit in kind.limits if isinstance(limit, Range)),
@@ -72,6 +72,11 @@ def _definition(item: "attrs.Attribute[Any]", cls: type[Any]) -> Definition:
         later=said["later"],
         said_by=SAID_BY.get(item.name, ""),
     )
+
+
+def _choices(bare: Any) -> tuple[Any, ...]:
+    """Those of a value, or of the items of a list."""
+    return choices(kind_of(item_type(bare)).bare if is_list(bare) else bare)
 
 
 def _type(kind: Kind) -> str:

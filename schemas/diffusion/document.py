@@ -10,6 +10,7 @@ from attrs import frozen
 from schemas.diffusion.contents import FILES, put_in
 from schemas.diffusion.dataloader import read_entries
 from schemas.diffusion.definitions import definitions
+from schemas.diffusion.elsewhere import differing, put_in_fields, with_places
 from schemas.diffusion.files import absolute, entries_at
 from schemas.diffusion.pipelines import INDEX
 from schemas.diffusion.request import PREFIX
@@ -38,12 +39,13 @@ def prepared(
     """The document itself where another engine will run it; else with its engine named and its places absolute.
 
     A name with two dashes is the name without, and a dataloader or adapter that is given as text is what the text says.
+    Of what `artifacts` and `resources` leave open, `output_dir`, `logging_dir`, `accelerate_visible_devices` are taken.
     """
     if not is_of_pictures(document, cwd, exists):
         return document
     given = document.get(PREFIX)
-    extra = _absolute(undashed(given), cwd, exists) if isinstance(given, dict) else {}
-    return {**document, PREFIX: {**extra, "engine": ENGINE}}
+    extra = with_places(_absolute(undashed(given), cwd, exists), cwd) if isinstance(given, dict) else {}
+    return {**put_in_fields(document, extra), PREFIX: {**extra, "engine": ENGINE}}
 
 
 def filled(document: Mapping[str, Any], *, masked: bool = False) -> Filled:
@@ -56,6 +58,7 @@ def filled(document: Mapping[str, Any], *, masked: bool = False) -> Filled:
     if not isinstance(given, dict) or given.get("engine") != ENGINE:
         return Filled(document)
     extra, errors = put_in(given, PREFIX)
+    errors += [FieldError(f"{PREFIX}.{name}", message) for name, message in differing(document, given)]
     found = {**document, PREFIX: extra}
     config = extra.get(_CONFIG)
     is_set = config is not None and not (isinstance(config, str) and config in UNSET)

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 _OFF: Final = (False, None)
 _UNSET: Final = (None, "")
+#: Of hints: how much is read or written at once changes no result, and each number asks for nothing.
+_ANY: Final = (None, range(1, 1 << 31))
 
 #: Options of a run.
 OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -42,16 +44,18 @@ OPTIONS: Final[Mapping[str, tuple[Any, ...]]] = {
     "disk_low_action": (None, "stop"),
     "vae_cache_scan_behaviour": (None, "recreate"),
     "training_scheduler_timestep_spacing": (None, "trailing"),
-    "write_batch_size": (None, 128),
-    "read_batch_size": (None, 25),
-    "image_processing_batch_size": (None, 32),
+    "write_batch_size": _ANY,
+    "read_batch_size": _ANY,
+    "image_processing_batch_size": _ANY,
     "compress_disk_cache": (None, True),
-    "metadata_update_interval": (None, 3600),
+    "metadata_update_interval": _ANY,
     "num_eval_images": (None, 4),
     "eval_timesteps": (None, 28),
     "evaluation_type": (None, "none"),
     "validation_no_cfg_until_timestep": (None, 2),
 }
+#: Those of which every number is taken.
+HINTS: Final = frozenset(name for name, nothing in OPTIONS.items() if nothing is _ANY)
 #: Beginnings of names of which none is in this version.
 FAMILIES_OF_OPTIONS: Final = (
     *("fsdp_", "group_offload_", "ramtorch", "musubi_", "crepa_", "layersync_", "twinflow_", "xm_", "nextlat_"),
@@ -72,8 +76,8 @@ ENTRIES: Final[Mapping[str, tuple[Any, ...]]] = {
     "skip_file_discovery": _UNSET,
     "disable_validation": (None, False, True),  # each file is looked at once, when the run begins
     "hash_filenames": (None, False, True),  # names in a cache are made from what is in the files
-    "metadata_update_interval": (None, 3600),
-    "write_batch_size": (None, 128),
+    "metadata_update_interval": _ANY,
+    "write_batch_size": _ANY,
     "timestep_sampling_offset": (None, 0),
     **dict.fromkeys(
         (

@@ -11,7 +11,12 @@ _PRECISIONS: Final = {
     "bf16": {"mixed_precision": "bf16"},
     "int8": {"mixed_precision": "bf16", "base_model_precision": "int8-quanto"},
 }
-_OPTIMIZERS: Final = {"adamw": "torch-adamw", "adamw_8bit": "bnb-adamw8bit"}
+_OPTIMIZERS: Final = {
+    "adamw": "torch-adamw",
+    "adamw_8bit": "bnb-adamw8bit",
+    "paged_adamw_8bit": "bnb-adamw8bit-paged",
+    "adafactor": "torch-adafactor",
+}
 _USUAL_BATCH: Final = 8
 
 

@@ -11,13 +11,13 @@ from schemas.train_terms import Count, Name, Text
 
 ModelType = Literal["full", "lora"]
 Mixed = Literal["no", "fp16", "bf16"]
-BasePrecision = Literal["no_change", "int8-quanto"]
+BasePrecision = Literal["no_change", "int8-quanto", "int8-torchao"]
 Prediction = Literal["epsilon", "v_prediction", "flow_matching"]
 
 FamilyName = Annotated[str, Holds(lambda text: not text or text.replace("_", "").isalnum(), "the name of a family")]
 
 _QUANTISATIONS: Final = (
-    *("int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto", "int8-torchao", "int8dq-torchao"),
+    *("int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto", "int8dq-torchao"),
     *("int8dq-int4-torchao", "int4-torchao", "fp8-torchao", "fp8-native", "nf4-bnb"),
 )
 _SPELLED: Final = {"pixart": "pixart_sigma"}

@@ -11,10 +11,12 @@ from schemas.limits import Range
 from schemas.train_terms import AtLeastOne, Count, Fraction, NotNegative, Positive, Text
 
 OptimizerName = Literal[
-    "adamw_bf16", "torch-adamw", "torch-adam", "torch-sgd",
+    "adamw_bf16", "torch-adamw", "torch-adam", "torch-sgd", "torch-adafactor",
     "optimi-adamw", "optimi-lion", "optimi-stableadamw", "optimi-adam", "optimi-adan", "optimi-radam",
     "optimi-ranger", "optimi-sgd",
-    "bnb-adamw", "bnb-adamw8bit", "bnb-lion", "bnb-lion8bit",
+    "bnb-adamw", "bnb-adamw8bit", "bnb-adamw-paged", "bnb-adamw8bit-paged",
+    "bnb-lion", "bnb-lion8bit", "bnb-lion-paged", "bnb-lion8bit-paged",
+    "bnb-ademamix", "bnb-ademamix8bit", "bnb-adagrad", "bnb-lamb",
 ]  # fmt: skip
 SchedulerName = Literal[
     "linear", "sine", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
@@ -22,8 +24,7 @@ SchedulerName = Literal[
 Beta = Annotated[float, Range(ge=0, lt=1)]
 
 _OPTIMIZERS: Final = (
-    *("torch-adafactor", "adamw_schedulefree", "prodigy", "soap", "muon", "bnb-ademamix", "bnb-ademamix8bit"),
-    *("bnb-adamw-paged", "bnb-adamw8bit-paged", "bnb-lion-paged", "bnb-lion8bit-paged", "bnb-adagrad", "bnb-lamb"),
+    *("adamw_schedulefree", "prodigy", "soap", "muon"),
     *("ao-adamw8bit", "ao-adamw4bit", "ao-adamfp8", "ao-adamwfp8"),
 )
 

@@ -7,7 +7,7 @@ import attrs
 from attrs import frozen
 
 from schemas.diffusion import later
-from schemas.diffusion.elsewhere import SAID_BY, ServiceOptions
+from schemas.diffusion.elsewhere import SAID_BY, TAKEN, ServiceOptions
 from schemas.diffusion.reporting_options import ReportingOptions
 from schemas.diffusion.spelling import respelled, undashed
 from schemas.trail import Trail
@@ -23,6 +23,7 @@ class Options(ReportingOptions):
         given = undashed(document)
         for item in attrs.fields(ServiceOptions):
             value = given.pop(item.name, None)
-            if value is not None and value != item.default and str(value) != str(item.default):
+            usual = value is None or value == item.default or str(value) == str(item.default)
+            if not usual and item.name not in TAKEN:
                 trail.error(f"is said by {SAID_BY[item.name]} here; leave it out", item.name)
         return respelled(cls, given, trail, later=later.OPTIONS, beginnings=later.FAMILIES_OF_OPTIONS)

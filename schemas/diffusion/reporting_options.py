@@ -9,6 +9,8 @@ from schemas.diffusion.option import option
 from schemas.diffusion.validation_options import ValidationOptions
 from schemas.train_terms import AtLeastOne, Text
 
+Tracker = Literal["tensorboard", "wandb"]
+
 _reporting = partial(option, "reporting")
 
 
@@ -16,8 +18,11 @@ _reporting = partial(option, "reporting")
 class ReportingOptions(ValidationOptions):
     """Who is told what."""
 
-    report_to: Literal["none", "tensorboard"] = _reporting(
-        "none", "where curves are also written", later=("wandb", "swanlab", "comet_ml", "all")
+    report_to: tuple[Tracker, ...] = _reporting(
+        (),
+        "where curves are also written; none: nowhere",
+        values={"none": [], "all": ["tensorboard", "wandb"]},
+        later=("swanlab", "comet_ml", "simpletuner", "custom-tracker"),
     )
     tracker_project_name: Text = _reporting("simpletuner", "project, for curves and scripts")
     tracker_run_name: Text = _reporting("simpletuner-testing", "run, for curves and scripts")

@@ -21,6 +21,7 @@ from schemas.diffusion.mapping import Mapped, Source, differences, mapped
 from schemas.diffusion.options import Options
 from schemas.diffusion.pipelines import INDEX, PIPELINES, pipeline_of
 from schemas.diffusion.rules import contradictions
+from schemas.diffusion.spelling import UNSET, undashed
 from schemas.fields import places, shape_of
 from schemas.trail import Trail
 from schemas.train import ExtraParameters
@@ -125,8 +126,15 @@ def _completed(options: Options, source: Source) -> tuple[Options, list[FieldErr
         lora_alpha=options.lora_rank if options.lora_alpha is None else options.lora_alpha,
         lycoris_config=_lycoris(options),
         max_train_steps=options.max_train_steps or 0,
+        resume_from_folder=options.resume_from_folder or _output(source.part(PREFIX)),
     )
     return whole, errors
+
+
+def _output(extra: Mapping[str, Any]) -> str | None:
+    """The folder that a configuration's runs share, where it says one."""
+    given = undashed(extra).get("output_dir")
+    return given if isinstance(given, str) and given not in UNSET else None
 
 
 def _lycoris(options: Options) -> LycorisFile | None:

@@ -77,6 +77,7 @@ def _model(options: Options) -> Found:
 def _adapter(options: Options) -> Found:
     if options.model_type == "full":
         return
+    yield from _names_of_weights(options)
     if options.lora_type == "lycoris":
         for name in ("use_dora", "lora_init_type", "peft_lora_target_modules"):
             if getattr(options, name) != getattr(_USUAL, name):
@@ -86,6 +87,24 @@ def _adapter(options: Options) -> Found:
         yield "flux_lora_target", "is for lora_type standard; apply_preset of lycoris_config says it for lycoris"
     elif options.lycoris_config is not None:
         yield "lycoris_config", "is for lora_type lycoris; give that, or leave it out"
+
+
+def _names_of_weights(options: Options) -> Found:
+    """What has no names in ComfyUI's way that a stock loader reads."""
+    if options.lora_format != "comfyui":
+        return
+    if options.lora_type == "lycoris":
+        yield "lora_format", "is for lora_type standard; ComfyUI reads the names of LyCORIS as they are"
+    elif options.model_family and options.model_family != "flux":
+        yield (
+            "lora_format",
+            f"'comfyui' is for family flux in this version, not {options.model_family}; diffusers would run",
+        )
+    elif options.use_dora:
+        yield (
+            "lora_format",
+            "'comfyui' does not go with use_dora: stock loaders leave its lengths out; diffusers would run",
+        )
 
 
 def _optimizer(options: Options) -> Found:

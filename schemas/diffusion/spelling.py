@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from schemas.fields import Kind, choices, is_list, shape_of
+from schemas.fields import Kind, choices, is_list, item_type, kind_of, shape_of
 from schemas.strict_json import parse_json
 from schemas.trail import Trail
 
@@ -61,8 +61,8 @@ def respelled(
             given[name] = value
         elif not _is_unset(value, written):
             meant = _meant(value, written)
-            if meant in written.later:
-                trail.error(f"{meant!r} is not in this version; {_would_run(written)} would run", name)
+            if asked := [one for one in (meant if isinstance(meant, list) else [meant]) if one in written.later]:
+                trail.error(f"{asked[0]!r} is not in this version; {_would_run(written)} would run", name)
             else:
                 given[name] = meant
     return given
@@ -141,6 +141,12 @@ def _structure(text: str, commas: bool) -> Any:
     return [_number(part.strip()) for part in text.split(",") if part.strip()] if commas else text
 
 
+def items(value: Any) -> list[Any] | None:
+    """Of a list, or a text with commas, what is in it; None of another value."""
+    found = _structure(value, commas=True) if isinstance(value, str) else value
+    return list(found) if isinstance(found, list | tuple) else None
+
+
 def is_json(text: str) -> bool:
     """Whether a text is to be an object or a list, not a name."""
     return text.lstrip().startswith(("{", "["))
@@ -156,10 +162,14 @@ def json_in(text: str) -> Any:
 
 def _asks_nothing(value: Any, nothing: Iterable[Any]) -> bool:
     """Whether it is one of these values, as itself or as text."""
-    texts = {str(item).lower() for item in nothing if not isinstance(item, dict | list)}
+    texts = {str(item).lower() for item in nothing if not isinstance(item, dict | list | range)}
+    number = _number(value)
+    if isinstance(number, int) and any(number in item for item in nothing if isinstance(item, range)):
+        return not isinstance(value, bool)
     return value in tuple(nothing) or (isinstance(value, str) and value.strip().lower() in texts)
 
 
 def _would_run(written: Written) -> str:
-    known = [repr(choice) for choice in choices(written.kind.bare)]
+    bare = written.kind.bare
+    known = [repr(choice) for choice in choices(kind_of(item_type(bare)).bare if is_list(bare) else bare)]
     return known[0] if len(known) == 1 else ", ".join(known[:-1]) + f" or {known[-1]}"

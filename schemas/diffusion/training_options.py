@@ -6,7 +6,7 @@ from attrs import frozen
 
 from schemas.diffusion.adapter_options import AdapterOptions
 from schemas.diffusion.option import option
-from schemas.train_terms import AtLeastOne, Count, NotNegative, Seed
+from schemas.train_terms import AtLeastOne, Count, NotNegative, Seed, Text
 
 _training = partial(option, "training")
 
@@ -26,6 +26,11 @@ class TrainingOptions(AdapterOptions):
     max_train_steps: Count | None = _training(None, "optimizer steps; 0 and none: num_train_epochs says how long")
     resume_from_checkpoint: str = _training(
         "latest", "latest, a checkpoint's name or path; empty: begin anew", empty=True
+    )
+    resume_from_folder: Text | None = _training(
+        None,
+        "folder of earlier jobs' results, where latest and names are looked for; none: a given output_dir",
+        path=True,
     )
     checkpoint_step_interval: Count = _training(
         500, "steps between checkpoints; 0: at the end and on a stop only", aliases=("checkpointing_steps",)

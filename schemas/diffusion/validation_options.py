@@ -88,7 +88,10 @@ class ValidationOptions(DataOptions):
     validation_lycoris_strength: NotNegative = _validation(1.0, "strength of a LyCORIS adapter in these pictures")
     validation_preview: bool = _validation(False, "show pictures while they are made")
     validation_preview_decoder: Text | None = _validation(
-        None, "folder of an AutoencoderTiny for that; none: colours fitted to the training pictures", path=True
+        None,
+        "hub id or folder of an AutoencoderTiny for that; none: the family's own; colours fitted to the training "
+        "pictures where a hub does not give it",
+        path=True,
     )
     validation_preview_steps: AtLeastOne = _validation(
         1, "after the first sampling step each nth is shown, and the last"

@@ -15,7 +15,7 @@ def findings(answer: Mapping[str, Any]) -> Iterator[str]:
     """The lines: data, model, memory, steps, then three rows with what is learned of them between marks."""
     data, model, memory = answer["data"], answer["model"], answer["memory"]
     if "pictures" in data:
-        yield from _of_pictures(data, model, answer["steps"])
+        yield from _of_pictures(data, model, memory, answer["steps"])
         return
     yield f"data      {data['rows']:,} rows, {data['tokens']:,} tokens" + (
         f", {data['truncated_share']:.1%} of the rows are cut" if data.get("truncated_share") else ""
@@ -35,8 +35,10 @@ def findings(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"    {_marked(example['tokens'], example['loss_mask'])}"
 
 
-def _of_pictures(data: Mapping[str, Any], model: Mapping[str, Any], steps: int) -> Iterator[str]:
-    """The lines of an image model's job: data, buckets, sets, model, steps."""
+def _of_pictures(
+    data: Mapping[str, Any], model: Mapping[str, Any], memory: Mapping[str, Any], steps: int
+) -> Iterator[str]:
+    """The lines of an image model's job: data, buckets, sets, model, memory where it is known, steps."""
     edited = f", {data['references']:,} to edit" if data.get("references") else ""
     yield f"data      {data['pictures']:,} pictures{edited}, {data['captions']:,} captions"
     yield f"buckets   {', '.join(f'{plain(size)}: {count:,}' for size, count in data['buckets'].items())}"
@@ -46,6 +48,8 @@ def _of_pictures(data: Mapping[str, Any], model: Mapping[str, Any], steps: int) 
     told = [str(model[name]) for name in ("family", "flavour", "trained") if model.get(name)]
     held = f", {_size(model['bytes'])} of files" if model.get("bytes") else ""
     yield f"model     {plain(', '.join(told))}{held}"
+    if memory:
+        yield f"memory    {_memory(memory)}"
     yield f"steps     {steps:,}"
 
 

@@ -20,6 +20,7 @@ Found = Iterator[tuple[str, str]]
 
 METHODS = ("full", "lora")
 DIFFUSION = "pip install 'trainyard[diffusion]' would do"
+WANDB = "pip install 'trainyard[wandb]' would do"
 _FAMILIES = "trainyard.trainer.diffusion.families"
 _LATER = "is not in this version of engine diffusion"
 #: Packages that a diffusion job can't do without, as they are imported and as they are installed.
@@ -117,11 +118,15 @@ def _packages(options: Options, machine: Machine) -> Found:
         ("optimizer", options.optimizer.startswith("optimi-"), "optimi", DIFFUSION),
         ("optimizer", options.optimizer.startswith("bnb-"), "bitsandbytes", QUANT),
         ("base_model_precision", options.base_model_precision.endswith("-quanto"), "optimum", QUANT),
-        ("report_to", options.report_to == "tensorboard", "tensorboardX", DIFFUSION),
+        ("base_model_precision", options.base_model_precision.endswith("-torchao"), "torchao", QUANT),
+        ("report_to", "tensorboard" in options.report_to, "tensorboardX", DIFFUSION),
+        ("report_to", "wandb" in options.report_to, "wandb", WANDB),
     )
     for name, wished, package, how in wishes:
         if wished and package in machine.absent:
-            yield f"{PREFIX}.{name}", f"{getattr(options, name)!r} needs {package}, which is not installed: {how}"
+            value = getattr(options, name)
+            shown = ", ".join(value) if isinstance(value, tuple) else repr(value)
+            yield f"{PREFIX}.{name}", f"{shown} needs {package}, which is not installed: {how}"
 
 
 def _device(request: TrainRequest, job: Job, machine: Machine) -> Found:

@@ -7,6 +7,7 @@ from typing import Any
 from attrs import evolve
 
 from backends.engines.diffusion.job import read
+from backends.engines.diffusion.places import caption_notes
 from backends.engines.machine import Machine
 from backends.engines.sizes import processes_of
 from common.errors import InvalidRequest
@@ -14,6 +15,7 @@ from schemas.converter import unstructure
 from schemas.diffusion import Options
 from schemas.diffusion.files import entries_at
 from schemas.diffusion.request import PREFIX, Job, is_option, options_given
+from schemas.diffusion.spelling import undashed
 from schemas.train import TrainRequest
 from schemas.values import FieldWarning
 
@@ -72,6 +74,10 @@ def warnings(request: TrainRequest, job: Job) -> Iterator[FieldWarning]:
                 yield FieldWarning(f"customization.{name}", "is not used with method 'full'")
     if options.lora_type == "lycoris" and "lycoris_config" not in given:
         yield FieldWarning(f"{PREFIX}.lycoris_config", "is not given: LoKr on attention and feed-forward is trained")
+    yield from (FieldWarning(path, message) for path, message in caption_notes(request, job))
+    if undashed(request.extra_parameters.options).get("accelerate_visible_devices"):
+        message = "says how many GPUs are taken; which ones, the backend says"
+        yield FieldWarning(f"{PREFIX}.accelerate_visible_devices", message)
     shown = options.validation_prompt or options.user_prompt_library or options.validation_prompt_library
     if (
         not shown

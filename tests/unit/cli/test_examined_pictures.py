@@ -29,3 +29,9 @@ def test_pictures_buckets_sets_model_and_steps_are_told() -> None:
 def test_a_model_that_is_not_here_has_no_size() -> None:
     lines = list(findings({**ANSWER, "model": {"family": "sdxl", "trained": "full"}}))
     assert "model     sdxl, full" in lines
+
+
+def test_memory_is_told_by_its_largest_parts_where_it_is_known() -> None:
+    memory = {"estimate_bytes": 4 << 30, "parts": {"activations": 1 << 30, "weights": 3 << 30, "average": 0}}
+    lines = list(findings({**ANSWER, "memory": memory}))
+    assert lines[-2] == "memory    about 4.00 GiB at the peak (weights 3.00 GiB, activations 1.00 GiB)"

@@ -23,7 +23,7 @@ class Card:
     position: Position
     #: Parameters that were trained, and all of the denoiser.
     parameters: tuple[int, int]
-    #: `epochs`, and where there is one the `peak_bytes` of the device's memory.
+    #: `epochs`, and of `memory` the `peak_bytes` of a step.
     notes: Mapping[str, Any]
 
     def text(self, grid: str | None) -> str:
@@ -80,7 +80,7 @@ class Card:
         options, processes = self.job.options, self.job.run.spec.processes
         micro, steps = options.train_batch_size, options.gradient_accumulation_steps
         at_most = f"{options.max_grad_norm:g} ({options.grad_clip_method})" if options.max_grad_norm else "unlimited"
-        peak = self.notes.get("peak_bytes")
+        peak = (self.notes.get("memory") or {}).get("peak_bytes")
         return [
             ("precision", options.mixed_precision),
             ("base held in", None if options.base_model_precision == "no_change" else options.base_model_precision),
@@ -104,7 +104,8 @@ class Card:
         return [(one["id"], one["pictures"], one["repeats"], f"`{one['sha256']}`") for one in self.job.gallery.plain()]
 
     def _changes(self) -> list[str]:
-        rows = [(c["step"], path, value) for c in self.position.changes for path, value in c["values"].items()]
+        changes = self.job.run.spec.all_changes(self.position.changes)
+        rows = [(c["step"], path, value) for c in changes for path, value in c["values"].items()]
         return ["## Changed while it was trained\n", _table(("after step", "what", "new value"), rows)] if rows else []
 
     def _use(self) -> str:

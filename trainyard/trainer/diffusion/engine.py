@@ -1,23 +1,24 @@
 """What can be known about a diffusion job before its model is loaded; then the loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from schemas.diffusion import Options
 from schemas.diffusion.dataloader import Entry
-from trainyard.trainer.checkpoints import RECORD, Checkpoint, Checkpoints, damage, read_json
+from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.diffusion import families
+from trainyard.trainer.diffusion.beforehand import before_loading
 from trainyard.trainer.diffusion.cache import places
 from trainyard.trainer.diffusion.data import survey
-from trainyard.trainer.diffusion.options import check_prediction, read_dataloader, read_options
+from trainyard.trainer.diffusion.data.remote import bring
+from trainyard.trainer.diffusion.options import read_dataloader, read_options
 from trainyard.trainer.diffusion.scripts import Scripts
 from trainyard.trainer.diffusion.validation.plan import Plan
-from trainyard.trainer.failures import ConfigError, ModelError, OutOfMemory, RunEnded, explained, first_line
-from trainyard.trainer.imports import quickly
+from trainyard.trainer.failures import OutOfMemory, RunEnded, explained, first_line
+from trainyard.trainer.imports import list_models_once, quickly
 from trainyard.trainer.looking import Looking
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.output import copied
@@ -30,15 +31,11 @@ if TYPE_CHECKING:
 _LOOP = "trainyard.trainer.diffusion.train"
 _LESS_MEMORY = (
     "a smaller train_batch_size (with more gradient_accumulation_steps) or resolution, gradient_checkpointing, "
-    "base_model_precision int8-quanto, and model_type lora need less"
+    "base_model_precision int8-quanto (by quantize_via cpu the whole base is never on the GPU), and model_type lora "
+    "need less"
 )
-#: What must be the same where a job begins with the checkpoint of another.
-_OF_A_KIND = (
-    *("model_family", "model_type", "lora_type", "lora_rank", "use_dora", "lycoris_config"),
-    *("peft_lora_target_modules", "flux_lora_target", "mixed_precision", "optimizer", "use_ema"),
-)
-#: What accelerate and transformers import where it is installed; diffusers has samplers that need scipy.
-_UNUSED = ("boto3",)
+#: What accelerate, transformers and diffusers import where it is installed; diffusers has samplers that need scipy.
+_UNUSED = ("boto3", "wandb")
 _SEED_BITS = 0x7FFFFFFF
 
 
@@ -68,23 +65,37 @@ def start(run: Run) -> Result:
     return result
 
 
+def unused(options: Options) -> tuple[str, ...]:
+    """The packages that this job's imports can do without; together they take over two seconds."""
+    quantisers = {"bitsandbytes": options.optimizer.startswith("bnb-")}
+    quantisers["torchao"] = options.base_model_precision.endswith("-torchao")
+    return (*_UNUSED, *(name for name, needed in quantisers.items() if not needed))
+
+
 def _trained(
     run: Run, options: Options, entries: tuple[Entry, ...], plan: Plan, scripts: Scripts, checkpoints: Checkpoints
 ) -> Result:
-    looking = Looking(run, checkpoints)
+    looking, good = Looking(run, checkpoints), False
+    job: Job | None = None
     try:
-        with run.control.interruptible(), quickly(*_UNUSED):
+        with run.control.interruptible(), quickly(*unused(options)):
             family = families.find(options.model_family)
         job = _job(run, options, entries, family, plan, scripts, checkpoints)
-        with run.control.interruptible(), quickly(*_UNUSED):
+        with run.control.interruptible(), quickly(*unused(options)):
             train: Callable[..., Result] = import_module(_LOOP).train
-        return train(job, _newest(options, checkpoints, looking))
+        result = train(job, _newest(run, options, looking))
+        good = True
+        return result
     except Exception as e:
         if not isinstance(e, RunEnded) and isinstance(explained(e), OutOfMemory):
             raise OutOfMemory(f"out of memory: {first_line(e)}; {_LESS_MEMORY}") from e
         raise
     finally:
-        checkpoints.finishing.settle()
+        try:
+            checkpoints.finishing.settle()
+        finally:
+            if job is not None:
+                job.curves.close(good)
 
 
 def _job(
@@ -97,9 +108,11 @@ def _job(
     checkpoints: Checkpoints,
 ) -> "Job":
     """What the loop is given, once the data and the model's files are good."""
+    from trainyard.trainer.diffusion.curves import Curves
     from trainyard.trainer.diffusion.job import Job
     from trainyard.trainer.diffusion.source import find
 
+    entries = bring(run, entries)
     run.report.phase("validating")
     gallery = survey(
         entries,
@@ -112,12 +125,13 @@ def _job(
     )
     places(entries, options, run.spec.cache)
     weights = find(run, options, family)
-    if problems := [*family.check(weights, options), *_against_whole(weights, options)]:
-        of_the_model = all(problem.startswith("extra_parameters.pretrained_") for problem in problems)
-        raise ModelError("; ".join(problems)) if of_the_model else ConfigError(*problems)
-    for note in family.notes(options):
+    with run.control.interruptible(), quickly(*unused(options)):
+        list_models_once()
+        notes = before_loading(options, plan, family, weights)
+    if options.model_type == "full":
+        _check_result_fits(weights, family, checkpoints)
+    for note in notes:
         run.report.log(note, level="warning")
-    check_prediction(options, options.prediction_type or family.prediction)
     return Job(
         run=run,
         options=options,
@@ -128,37 +142,29 @@ def _job(
         plan=plan,
         scripts=scripts,
         checkpoints=checkpoints,
+        curves=Curves(options, run),
     )
 
 
-def _against_whole(weights: "Weights", options: Options) -> Iterator[str]:
-    """What can't become a diffusers folder, which is what a full fine-tune leaves."""
-    if options.model_type != "full":
-        return
-    files = [weights.root, *weights.parts.values()]
-    if single := next((path for path in files if path.is_file()), None):
-        yield (
-            f"extra_parameters.model_type: full leaves a diffusers folder, and {single} is a single file, which is not "
-            "in this version; a folder, or model_type lora, would be right"
-        )
+def _check_result_fits(weights: "Weights", family: "Family", checkpoints: Checkpoints) -> None:
+    """A whole model is copied at the end, text encoders and all. Raises `DiskFull` before the first step."""
+    held = {place for part in family.parts if (place := weights.at(part)) is not None}
+    files = {path for place in held for path in (place.rglob("*") if place.is_dir() else (place,)) if path.is_file()}
+    checkpoints.check_room(sum(path.stat().st_size for path in files), "the result")
 
 
-def _newest(options: Options, checkpoints: Checkpoints, looking: Looking) -> Checkpoint | None:
+def _newest(run: Run, options: Options, looking: Looking) -> Checkpoint | None:
     """Where to go on from: the job's own newest checkpoint; where it has none yet, the one that was asked for.
 
     Raises `ConfigError` where that is none.
     """
-    from trainyard.trainer.diffusion.keep import plain
+    from trainyard.trainer.diffusion.beginning import begun_with
 
-    asked, own = options.resume_from_checkpoint, looking.newest()
-    if own is not None or asked in ("", "latest"):
+    own = looking.newest()
+    if own is not None:
         return own
-    path = Path(asked) if Path(asked).is_absolute() else checkpoints.folder / asked
-    if (problem := damage(path)) is not None:
-        raise ConfigError(f"extra_parameters.resume_from_checkpoint: {path} is no whole checkpoint: {problem}")
-    found = Checkpoint(path, read_json(path / RECORD) or {})
-    before, here = found.record.get("settings", {}), plain(options)
-    if other := [name for name in _OF_A_KIND if before.get(name) != here[name]]:
-        told = ", ".join(f"{name} {before.get(name)!r}, here {here[name]!r}" for name in other)
-        raise ConfigError(f"extra_parameters.resume_from_checkpoint: {path} is of another kind of training: {told}")
-    return found
+    try:
+        since = (run.claim.own / "owner.json").stat().st_mtime  # written once, before any process of this run began
+    except FileNotFoundError:
+        since = float("inf")
+    return begun_with(options, run.spec.output, since, run.report.log)

@@ -5,6 +5,7 @@ from attrs import frozen
 from schemas.diffusion import Options
 from schemas.diffusion.dataloader import Entry
 from trainyard.trainer.checkpoints import Checkpoints
+from trainyard.trainer.diffusion.curves import Curves
 from trainyard.trainer.diffusion.data.gallery import Gallery
 from trainyard.trainer.diffusion.families.family import Family
 from trainyard.trainer.diffusion.scripts import Scripts
@@ -27,6 +28,7 @@ class Job:
     plan: Plan
     scripts: Scripts
     checkpoints: Checkpoints
+    curves: Curves
 
     @property
     def seed(self) -> int:

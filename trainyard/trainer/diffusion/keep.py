@@ -11,6 +11,7 @@ from attrs import asdict, frozen
 
 from schemas.diffusion import Options
 from trainyard.trainer.checkpoints import Checkpoint
+from trainyard.trainer.diffusion.comfyui import name_as_asked
 from trainyard.trainer.diffusion.ema import Average
 from trainyard.trainer.diffusion.job import Job
 from trainyard.trainer.diffusion.model import Trained
@@ -26,7 +27,7 @@ from trainyard.trainer.surroundings import surroundings
 _SLACK, _SLACK_BYTES = 1.02, 1 << 20
 """A checkpoint's records, the heads of its files and a model's buffers, besides the numbers."""
 #: What a curve depends on, besides what every engine computes with.
-PACKAGES = ("diffusers", "lycoris-lora", "optimum-quanto", "torch-optimi", "bitsandbytes")
+PACKAGES = ("diffusers", "lycoris-lora", "optimum-quanto", "torch-optimi", "torchao", "bitsandbytes")
 #: Options that no step depends on.
 _FREE = (
     "checkpoint",
@@ -97,6 +98,7 @@ class Keeper:
 
     def _write(self, folder: Path, sums: Sums, position: Position, generators: Mapping[str, Any]) -> dict[str, Any]:
         self.trained.save(folder)
+        name_as_asked(folder, self.job.options)
         if self.average is not None:
             self.average.save(folder)
         for path in folder.rglob("*"):

@@ -2,13 +2,14 @@
 
 import ast
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 
 from schemas.diffusion import Options
 from trainyard.trainer.failures import ConfigError, first_line
@@ -22,6 +23,8 @@ class _Kind:
     words: frozenset[str]
     #: The package that it comes from, where that is none of the base install.
     package: str | None = None
+    #: Its own, where it has three and the options say two.
+    third_beta: float | None = None
 
     def make(self, parameters: Sequence[torch.nn.Parameter], values: Mapping[str, Any]) -> torch.optim.Optimizer:
         """Raises `ConfigError` for words of `optimizer_config` that its constructor does not know."""
@@ -32,7 +35,9 @@ class _Kind:
             words = ", ".join(word for word in known if word != "params")
             raise ConfigError(f"{_CONFIG}: {', '.join(strange)}: {name} has {words}")
         try:
-            made: torch.optim.Optimizer = kind(list(parameters), **values)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*`foreach` is deprecated", DeprecationWarning)
+                made: torch.optim.Optimizer = kind(list(parameters), **values)
         except (TypeError, ValueError) as e:
             raise ConfigError(f"{_CONFIG}: {name}: {first_line(e)}") from e
         return made
@@ -42,6 +47,8 @@ _CONFIG = "extra_parameters.optimizer_config"
 _ADAM = frozenset({"lr", "betas", "eps", "weight_decay"})
 _LION = _ADAM - {"eps"}
 _SGD = frozenset({"lr", "weight_decay"})
+#: Of AdEMAMix' slow mean (Pagliardini et al., arXiv:2409.03137), as bitsandbytes has it.
+_SLOW = 0.9999
 
 
 def _optimi(name: str, words: frozenset[str]) -> _Kind:
@@ -56,6 +63,7 @@ _KINDS: dict[str, _Kind] = {
     "torch-adamw": _Kind("torch.optim.AdamW", _ADAM),
     "torch-adam": _Kind("torch.optim.Adam", _ADAM),
     "torch-sgd": _Kind("torch.optim.SGD", _SGD),
+    "torch-adafactor": _Kind("torch.optim.Adafactor", frozenset({"lr", "weight_decay"})),
     "optimi-adamw": _optimi("AdamW", _ADAM),
     "optimi-adam": _optimi("Adam", _ADAM),
     "optimi-stableadamw": _optimi("StableAdamW", _ADAM),
@@ -66,14 +74,24 @@ _KINDS: dict[str, _Kind] = {
     "optimi-sgd": _optimi("SGD", _SGD),
     "bnb-adamw8bit": _bnb("AdamW8bit", _ADAM),
     "bnb-adamw": _bnb("AdamW", _ADAM),
+    "bnb-adamw8bit-paged": _bnb("PagedAdamW8bit", _ADAM),
+    "bnb-adamw-paged": _bnb("PagedAdamW", _ADAM),
     "bnb-lion8bit": _bnb("Lion8bit", _LION),
     "bnb-lion": _bnb("Lion", _LION),
+    "bnb-lion8bit-paged": _bnb("PagedLion8bit", _LION),
+    "bnb-lion-paged": _bnb("PagedLion", _LION),
+    "bnb-ademamix8bit": evolve(_bnb("AdEMAMix8bit", _ADAM), third_beta=_SLOW),
+    "bnb-ademamix": evolve(_bnb("AdEMAMix", _ADAM), third_beta=_SLOW),
+    "bnb-adagrad": _bnb("Adagrad", _ADAM - {"betas"}),
+    "bnb-lamb": _bnb("LAMB", _ADAM),
 }
 _STOCHASTIC = _Kind("trainyard.trainer.diffusion.stochastic.StochasticAdamW", _ADAM)
 _ALIASES = {"adamw": "torch-adamw"}
 NAMES = ("adamw_bf16", *_ALIASES, *_KINDS)
 #: What keeps weights in bf16 without losing small steps: by rounding at random, or by what rounding left over.
 _KEEPS_SMALL_STEPS = ("adamw_bf16", "optimi-")
+#: Numbers of a tensor, on the average, whose work is done before the next one is launched.
+_SMALL = 1 << 20
 _PACKAGES = {"torch-optimi": "optimi", "bitsandbytes": "bitsandbytes"}
 
 
@@ -102,17 +120,28 @@ def make_optimizer(options: Options, parameters: Sequence[torch.nn.Parameter], s
     betas = options.adam_beta1, options.adam_beta2
     if options.optimizer_beta1 is not None and options.optimizer_beta2 is not None:
         betas = options.optimizer_beta1, options.optimizer_beta2
+    kind = _KINDS.get(_ALIASES.get(options.optimizer, options.optimizer), _STOCHASTIC)
     values = {
         "lr": options.learning_rate,
-        "betas": betas,
+        "betas": betas if kind.third_beta is None else (*betas, kind.third_beta),
         "eps": options.adam_epsilon,
         "weight_decay": options.adam_weight_decay,
     }
-    kind = _KINDS.get(_ALIASES.get(options.optimizer, options.optimizer), _STOCHASTIC)
     told = {name: value for name, value in values.items() if name in kind.words} | _config(options.optimizer_config)
     if kind is _STOCHASTIC:
         told["seed"] = seed
+    if kind.package == "torch-optimi" and _many_small(parameters):
+        told = {"foreach": True} | told
     return kind.make(parameters, told)
+
+
+def _many_small(parameters: Sequence[torch.nn.Parameter]) -> bool:
+    """Whether torch-optimi is told to take all tensors in one launch: else it makes one, and its Triton's start, each.
+
+    Of weights in bf16 it keeps what rounding left over more exactly where it takes them one by one.
+    """
+    exact = all(parameter.dtype is torch.float32 for parameter in parameters)
+    return exact and len(parameters) > 1 and sum(p.numel() for p in parameters) < _SMALL * len(parameters)
 
 
 def _config(text: str | None) -> dict[str, Any]:

@@ -1,25 +1,34 @@
 """A diffusion job examined without running it: options, pictures, captions, steps, and the model's files."""
 
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from schemas.diffusion import Options
+from trainyard.trainer.diffusion.beforehand import before_loading
 from trainyard.trainer.diffusion.cache import places
 from trainyard.trainer.diffusion.data import survey
+from trainyard.trainer.diffusion.data.remote import brought
+from trainyard.trainer.diffusion.engine import unused
 from trainyard.trainer.diffusion.options import check_prediction, read_dataloader, read_options
 from trainyard.trainer.diffusion.validation.plan import Plan
-from trainyard.trainer.failures import ConfigError, ModelError, placed
+from trainyard.trainer.failures import RunEnded, first_line, placed
+from trainyard.trainer.imports import list_models_once, quickly
+from trainyard.trainer.secrets import Secrets
+from trainyard.trainer.sources.limits import Limits
 
 if TYPE_CHECKING:
     from trainyard.trainer.diffusion.data.gallery import Gallery
     from trainyard.trainer.diffusion.families.family import Family
+    from trainyard.trainer.diffusion.fetching import Asking
     from trainyard.trainer.diffusion.weights import Weights
 
 #: Captions that are looked at for words that the model will not see.
 _CAPTIONS = 2_000
 _NAME = "base_model.model_name"
+log = logging.getLogger("trainyard.trainer")
 
 
 class Question(Protocol):
@@ -28,28 +37,39 @@ class Question(Protocol):
     @property
     def request(self) -> Mapping[str, Any]: ...
     @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def gpus(self) -> int: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
     def processes(self) -> int: ...
     @property
     def cache(self) -> Path: ...
 
 
-class _Remote(Exception):
-    """A model that is not on this machine; it is not fetched for a look at it."""
-
-
-def examine(asked: Question) -> dict[str, Any]:
-    """What the job would do, as JSON. Raises what would end it."""
+def examine(asked: Question, folder: Path) -> dict[str, Any]:
+    """What the job would do, as JSON; `folder` is thrown away after it. Raises what would end it."""
     options = read_options(asked.request, asked.processes)
     plan, entries = Plan.of(options), read_dataloader(asked.request, options)
     places(entries, options, asked.cache)
     from trainyard.trainer.diffusion import families
+    from trainyard.trainer.diffusion.fetching import Asking
 
-    family, notes = families.find(options.model_family), list[str]()
-    check_prediction(options, options.prediction_type or family.prediction)
+    how: dict[str, Any] = {"cache": asked.cache, "check": lambda: None, "say": log.info, "limits": asked.limits}
+    entries = brought(entries, asked.request, asked.secrets, **how)
+    with quickly(*unused(options)):
+        family, notes = families.find(options.model_family), list[str]()
     gallery = survey(entries, options, family.stride, options.seed or 0, cache=asked.cache)
-    notes += [*gallery.notes, *family.notes(options)]
-    weights = _weights(options, family, notes)
-    if weights is not None:
+    notes += gallery.notes
+    weights = _weights(Asking(request=asked.request, secrets=asked.secrets, into=folder, **how), options, family, notes)
+    if weights is None:
+        check_prediction(options, options.prediction_type or family.prediction)
+        notes += family.notes(options)
+    else:
+        with quickly(*unused(options)):
+            list_models_once()
+            notes += before_loading(options, plan, family, weights)
         notes += _cut(options, family, weights, (*gallery.captions, *plan.texts))
     steps = _steps(options, gallery, asked.processes)
     if options.lr_warmup_steps >= steps:
@@ -58,33 +78,50 @@ def examine(asked: Question) -> dict[str, Any]:
     return {
         "data": _data(gallery),
         "model": _model(options, family, weights),
-        "memory": {},
+        "memory": {} if weights is None else _memory(asked, options, family, weights, gallery, notes),
         "steps": steps,
         "warnings": [placed(note) for note in notes],
     }
 
 
-def _weights(options: Options, family: "Family", notes: list[str]) -> "Weights | None":
-    """The model's files, where they are here and whole."""
-    from trainyard.trainer.diffusion.source import gathered
+def _weights(asking: "Asking", options: Options, family: "Family", notes: list[str]) -> "Weights | None":
+    """The model's files: those that are here, and of a hub's model all but its weights."""
+    from trainyard.trainer.diffusion.fetching import NotHere
+    from trainyard.trainer.diffusion.source import look
 
     try:
-        weights = gathered(options, family, _here)
-    except _Remote as e:
+        return look(asking, options, family)
+    except NotHere as e:
         notes.append(f"{_NAME}: {e} is not on this machine; what is in it is looked at by the run alone")
         return None
-    if problems := family.check(weights, options):
-        raise ConfigError(*problems)
-    return weights
 
 
-def _here(name: str, _revision: str, option: str, _only: Sequence[str]) -> tuple[Path, bool]:
-    path = Path(name).expanduser()
-    if path.exists():
-        return path.resolve(), False
-    if path.is_absolute():
-        raise ModelError(f"extra_parameters.{option}: {name}: there is no such file or folder")
-    raise _Remote(name)
+def _memory(
+    asked: Question,
+    options: Options,
+    family: "Family",
+    weights: "Weights",
+    gallery: "Gallery",
+    notes: list[str],
+) -> dict[str, Any]:
+    """What a process of the job needs at the peak of a step, and on the CPU whether it is there."""
+    from trainyard.trainer.diffusion.memory.estimate import estimated
+    from trainyard.trainer.text.memory.room import available
+
+    kind: Literal["cpu", "cuda"] = "cuda" if asked.gpus else "cpu"
+    try:
+        found = estimated(family, weights, options, gallery, device_kind=kind, processes=asked.processes)
+    except RunEnded:
+        raise
+    except Exception as e:  # whatever a library does not do on shapes; the job may run all the same
+        notes.append(f"{_NAME}: how much memory a step needs is not known: {type(e).__name__}: {first_line(e)}")
+        return {}
+    if asked.gpus:
+        return found.plain()
+    import torch
+
+    there = available(torch.device("cpu"), (asked.request.get("resources") or {}).get("memory_gb"), asked.processes)
+    return {**found.plain(), "available_bytes": there, "fits": found.bytes <= there}
 
 
 def _cut(options: Options, family: "Family", weights: "Weights", prompts: tuple[str, ...]) -> list[str]:
@@ -131,7 +168,7 @@ def _model(options: Options, family: "Family", weights: "Weights | None") -> dic
         "prediction": options.prediction_type or family.prediction,
         "trained": options.lora_type if options.model_type == "lora" else "full",
     }
-    if weights is None:
+    if weights is None or not weights.whole:
         return found
     files = [path for path in weights.files(family.part) if path.suffix != ".json"]
     return found | {"bytes": sum(path.stat().st_size for path in files)}

@@ -1,9 +1,13 @@
 """What libraries say goes through our masked log, and nothing draws bars into it."""
 
+import logging
 import warnings
 
 from diffusers.utils import logging as of_diffusers
 from transformers.utils import logging as of_transformers
+
+#: What torchao and its importers say of parts that nothing here uses, wherever it is installed.
+_OF_TORCHAO = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer")
 
 
 def quiet() -> None:
@@ -13,3 +17,5 @@ def quiet() -> None:
         library.disable_default_handler()
         library.enable_propagation()
         library.disable_progress_bar()
+    for name in _OF_TORCHAO:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -12,6 +12,7 @@ from common.clock import stamp
 from common.folder import FORMAT, write_whole
 from trainyard.trainer.checkpoints import fresh, publish
 from trainyard.trainer.diffusion.card import Card
+from trainyard.trainer.diffusion.comfyui import name_as_asked
 from trainyard.trainer.diffusion.ema import Average
 from trainyard.trainer.diffusion.keep import PACKAGES, plain
 from trainyard.trainer.diffusion.model import Trained
@@ -31,6 +32,7 @@ def write_result(card: Card, trained: Trained, average: Average | None, grid: Pa
     fresh(aside)
     with average.shown() if average is not None else nullcontext():
         trained.write(aside)
+    name_as_asked(aside, card.job.options)
     if grid is not None:
         shutil.copyfile(grid, aside / GRID)
     (aside / "README.md").write_text(card.text(GRID if grid is not None else None), encoding="utf-8")
@@ -52,7 +54,7 @@ def _manifest(card: Card, final: Path) -> dict[str, Any]:
         "written_at": stamp(time.time()),
         "request": spec.request,
         "settings": plain(job.options),
-        "changes": position.changes,
+        "changes": spec.all_changes(position.changes),
         "seeds": {"seed": job.seed},
         "datasets": job.gallery.plain(),
         "left_out": job.gallery.notes,

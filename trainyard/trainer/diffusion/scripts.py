@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import fields, frozen
 
 from schemas.diffusion import Options
+from schemas.diffusion.rules import SCRIPTS
 from trainyard.trainer.diffusion.background import Background, Child
 from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.run import Run
@@ -59,6 +60,24 @@ class Script:
         return Child.started(self.option, self.filled(values), run, limit_seconds)
 
 
+def found_scripts(options: Options) -> dict[str, Script]:
+    """The scripts of the options. Raises `ConfigError` with everything that is wrong with them."""
+    problems: list[str] = []
+    found: dict[str, Script] = {}
+    for name in SCRIPTS:
+        template = getattr(options, name)
+        try:
+            if template:
+                found[name] = Script.of(name, template, known(options))
+        except ConfigError as e:
+            problems += e.problems
+    if options.validation_method == "external-script" and not options.validation_external_script:
+        problems.append("extra_parameters.validation_external_script: validation_method external-script needs one")
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
 class Scripts:
     """Those of a job: after a checkpoint, after an upload, and in place of our own validation."""
 
@@ -67,19 +86,7 @@ class Scripts:
     ) -> None:
         """Raises `ConfigError` with everything that is wrong with the scripts of the options."""
         self._options, self._run, self._limit, self._grace = options, run, limit_seconds, grace_seconds
-        problems: list[str] = []
-        found: dict[str, Script] = {}
-        for name in ("validation_external_script", "post_checkpoint_script", "post_upload_script"):
-            template = getattr(options, name)
-            try:
-                if template:
-                    found[name] = Script.of(name, template, known(options))
-            except ConfigError as e:
-                problems += e.problems
-        if options.validation_method == "external-script" and not options.validation_external_script:
-            problems.append("extra_parameters.validation_external_script: validation_method external-script needs one")
-        if problems:
-            raise ConfigError(*problems)
+        found = found_scripts(options)
         self._found = found if run.claim.rank == 0 else {}
         self._background = Background(run)
 

@@ -1,25 +1,20 @@
 """Where the image model of a job lies on this machine: fetched where it is not here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 
-from common.access import Auth
-from common.objects import SCHEMES
-from common.storage import local_path, scheme
 from schemas.diffusion import Options
+from schemas.uri import mask_urls
 from trainyard.trainer.diffusion.families.family import Family
-from trainyard.trainer.diffusion.weights import Weights
-from trainyard.trainer.failures import ConfigError, ModelError
+from trainyard.trainer.diffusion.fetching import URL, Asking, fetched
+from trainyard.trainer.diffusion.sums import Sums
+from trainyard.trainer.diffusion.weights import Weights, held
+from trainyard.trainer.failures import ConfigError, ModelError, SourceRefused
 from trainyard.trainer.run import Run
-from trainyard.trainer.sources import archives
-from trainyard.trainer.sources.fetch import fetch
-from trainyard.trainer.sources.hub import Place, fetch_folders, fetch_place
-from trainyard.trainer.sources.limits import Limits
-from trainyard.trainer.sources.model import model_folder
 
 #: Of a name, its revision, the option that names it and the folders that are wanted of it, all where there is none:
 #: where it lies, and whether it is a hub's.
@@ -32,6 +27,7 @@ _SUBFOLDERS = {
     "pretrained_unet_model_name_or_path": "pretrained_unet_subfolder",
 }
 _USUAL_REVISION = "main"
+_FLAVOUR = "model_flavour"
 
 
 def find(run: Run, options: Options, family: Family) -> Weights:
@@ -39,11 +35,33 @@ def find(run: Run, options: Options, family: Family) -> Weights:
 
     Raises `ModelError`, `SourceRefused`, `ConfigError`, `DiskFull`, and what the run's control raises.
     """
-    return gathered(options, family, partial(_fetched, run, options.variant))
+    asking = Asking.of(run)
+    found = gathered(options, family, partial(fetched, asking, options.variant), asking.url)
+    return evolve(found, sums=Sums(run.spec.cache / "weights", run.control.check))
 
 
-def gathered(options: Options, family: Family, fetch: Fetch) -> Weights:
-    """The same, with every place by `fetch`. Raises `ModelError`, and what that raises."""
+def look(asking: Asking, options: Options, family: Family) -> Weights:
+    """The same for somebody who wants no weights: of a hub's model its configurations and tokenizers.
+
+    Raises `NotHere` for what is elsewhere in one file, and what `find` raises.
+    """
+    of_hubs = []
+
+    def seen(*asked: Any) -> tuple[Path, bool]:
+        place, of_hub = fetched(evolve(asking, weights=False), options.variant, *asked)
+        of_hubs.append(of_hub)
+        return place, of_hub
+
+    found = gathered(options, family, seen, asking.url)
+    return evolve(found, whole=not any(of_hubs))
+
+
+def gathered(options: Options, family: Family, fetch: Fetch, url: str | None = None) -> Weights:
+    """The same, with every place by `fetch`. Raises `ModelError`, and what that raises.
+
+    What a single file lacks, what no option names and what does not lie beside it is the flavour's own. `url` names the
+    weights themselves: then it is that of the model which the options name.
+    """
     flavour = options.model_flavour or family.usual_flavour
     if flavour not in family.flavours:
         raise ConfigError(
@@ -51,7 +69,7 @@ def gathered(options: Options, family: Family, fetch: Fetch) -> Weights:
         )
     name = options.pretrained_model_name_or_path or family.flavours[flavour]
     revision = options.revision or _USUAL_REVISION
-    root, hub = fetch(name, revision, _NAME, ())
+    root, hub = fetch(name, revision, _NAME, ()) if url is None else fetch(url, "", URL, ())
     parts: dict[str, Path] = {}
     for option, wanted in family.elsewhere.items():
         if given := getattr(options, option):
@@ -59,18 +77,39 @@ def gathered(options: Options, family: Family, fetch: Fetch) -> Weights:
             folders = (inside, *wanted[1:]) if inside else tuple(wanted)
             place, _ = fetch(given, revision, option, folders)
             parts |= _parts(place, wanted, folders, option)
+    lacking = _lacking(root, parts, family) if root.is_file() else []
+    everywhere = family.everywhere if url is None else {}
+    for part in [part for part in lacking if part in everywhere]:
+        place, _ = fetch(everywhere[part], _USUAL_REVISION, _FLAVOUR, (part,))
+        parts |= _parts(place, (part,), (part,), _FLAVOUR)
     beside = None
-    if root.is_file() and not _has_tokenizers(root.parent, family):
-        wanted = [part for part in (*family.parts, "scheduler") if part.startswith(("tokenizer", "scheduler"))]
-        beside, _ = fetch(family.flavours[flavour], _USUAL_REVISION, "model_flavour", wanted)
+    if rest := [part for part in lacking if part not in everywhere]:
+        others = (family.flavours[flavour], _USUAL_REVISION, _FLAVOUR) if url is None else (name, revision, _NAME)
+        beside = _beside(family, others, rest, fetch)
     return Weights(
-        name=name,
+        name=name if url is None else mask_urls(url),
         root=root,
         parts=parts,
         beside=beside,
         revision=revision if hub else None,
         variant=options.variant,
     )
+
+
+def _lacking(root: Path, parts: Mapping[str, Path], family: Family) -> list[str]:
+    """The parts that are neither in a single file, nor beside it, nor named; what is trained must be in it."""
+    there = {*parts, *held(root), family.part}
+    return [part for part in family.parts if part not in there and not (root.parent / part).is_dir()]
+
+
+def _beside(family: Family, others: tuple[str, str, str], parts: Sequence[str], fetch: Fetch) -> Path:
+    """Where these parts of another model lie, by its name, revision and option, and its scheduler."""
+    try:
+        return fetch(*others, (*parts, "scheduler"))[0]
+    except (ModelError, SourceRefused) as e:
+        options = [name for name, named in family.elsewhere.items() if set(named) & set(parts)]
+        more = f"; {', '.join(options)} may name them elsewhere" if options else ""
+        raise type(e)(f"{e} (wanted for {', '.join(parts)}, which the single file lacks{more})") from e
 
 
 def _parts(place: Path, wanted: Sequence[str], folders: Sequence[str], option: str) -> dict[str, Path]:
@@ -96,45 +135,3 @@ def _inside(place: Path, part: str, folder: str) -> Path | None:
             return place / name
     mark = "tokenizer_config.json" if part.startswith("tokenizer") else "config.json"
     return place if (place / mark).is_file() else None
-
-
-def _has_tokenizers(folder: Path, family: Family) -> bool:
-    return all((folder / part).is_dir() for part in family.parts if part.startswith("tokenizer"))
-
-
-def _fetched(
-    run: Run, variant: str | None, name: str, revision: str, option: str, only: Sequence[str]
-) -> tuple[Path, bool]:
-    """Where it lies, and whether it is a hub's."""
-    at = f"extra_parameters.{option}"
-    path = local_path(name) or Path()
-    if local_path(name) is not None and (path.exists() or path.is_absolute() or name.startswith("file://")):
-        if not path.exists():
-            raise ModelError(f"{at}: {name}: there is no such file or folder")
-        return path.absolute(), False
-    check, say = run.control.check, run.report.log
-    run.report.phase("downloading")
-    token = run.secrets.get("base_model.huggingface_token", "base_model.auth_token")
-    if local_path(name) is not None or name.startswith("hf://"):
-        place = Place.of(f"hf://{name.removeprefix('hf://')}")
-        if place is None or place.kind != "model":
-            raise ConfigError(f"{at}: {name}: hf://owner/name[@revision][/file] would be right")
-        place = evolve(place, revision=place.revision or revision)
-        if place.path:
-            return fetch_place(place, token, at, ModelError, check, say), True
-        return fetch_folders(place, token, at, check, say, variant=variant, only=only), True
-    limits = Limits.of(run.spec.options)
-    how: dict[str, Any] = {"cache": run.spec.cache, "check": check, "say": say, "limits": limits}
-    found = fetch(name, _auth(run, name), at=at, missing=ModelError, **how)
-    if found.is_dir() or archives.kind_of(found, at) == "safetensors":
-        return found, False
-    base = {**run.spec.request["base_model"], "model_name": name, "weights_url": None}
-    into, job = run.claim.folder.path / "model", run.spec.job_id
-    return model_folder({**run.spec.request, "base_model": base}, run.secrets, into=into, job_id=job, **how), False
-
-
-def _auth(run: Run, uri: str) -> Auth:
-    if scheme(uri) in SCHEMES:
-        part = run.spec.request.get("artifacts", {}).get("auth")
-        return Auth.of(part, run.secrets.values, "artifacts.auth", run.spec.job_id)
-    return evolve(Auth(at="base_model.auth_token"), token=run.secrets.get("base_model.auth_token"))

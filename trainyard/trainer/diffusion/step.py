@@ -14,6 +14,7 @@ from trainyard.trainer.diffusion.data.epochs import Epochs
 from trainyard.trainer.diffusion.families.family import Family, Shown
 from trainyard.trainer.diffusion.job import Job
 from trainyard.trainer.diffusion.loss import loss
+from trainyard.trainer.diffusion.memory.gauge import Gauge
 from trainyard.trainer.diffusion.model import Precision, Trained
 from trainyard.trainer.diffusion.noise import Noise
 from trainyard.trainer.diffusion.state import Position
@@ -86,12 +87,14 @@ class Step:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     parameters: Sequence[torch.nn.Parameter]
+    gauge: Gauge
 
     def gradient(self, batches: Sequence[Batch], position: Position) -> Gradient | None:
         """The gradient of a step, left on the parameters; None when a stop came between two micro batches.
 
         Where it is None or lost, parameters and generators are as if the step had never begun.
         """
+        self.gauge.begin()
         before = Generators.now()
         found = self._backward(batches, position)
         if found is None or found.lost:
@@ -111,6 +114,7 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.gauge.read()
 
     def sound(self, learned: Learned) -> bool:
         """Whether the trained parameters are numbers, and give the first micro batch a loss that is one.

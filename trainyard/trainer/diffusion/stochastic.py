@@ -5,10 +5,12 @@ the probability of what is lost, it is kept in the mean. Zamirai et al., "Revisi
 AdamW as of Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+
+from trainyard.trainer.diffusion.chunks import Row, chunks
 
 _LOST_BITS = 16
 _SEED_STRIDE = 1_000_003
@@ -34,44 +36,69 @@ class StochasticAdamW(torch.optim.Optimizer):
         self._seed = seed
 
     def step(self, closure: Any = None) -> None:
-        """Take a step from the gradients that are there; `closure` is not used."""
+        """Take a step from the gradients that are there; `closure` is not used.
+
+        Weights are taken in pieces of many: some dozen kernels are launched for 16 million numbers, not for a tensor.
+        """
         with torch.no_grad():
             for group in self.param_groups:
                 group["steps"] += 1
-                generators: dict[torch.device, torch.Generator] = {}
-                for parameter in group["params"]:
-                    if parameter.grad is None:
+                seed, generators = self._seed * _SEED_STRIDE + group["steps"], dict[torch.device, torch.Generator]()
+                for piece in chunks(self._rows(group)):
+                    device, kind = piece[0][0].device, piece[0][0].dtype
+                    if kind is torch.float32:
+                        _update([list(column) for column in zip(*piece, strict=True)], group)
                         continue
-                    device = parameter.device
                     if device not in generators:
-                        generators[device] = torch.Generator(device).manual_seed(
-                            self._seed * _SEED_STRIDE + group["steps"]
-                        )
-                    self._update(parameter, parameter.grad, group, generators[device])
+                        generators[device] = torch.Generator(device).manual_seed(seed)
+                    _update_small(piece, group, generators[device])
 
-    def _update(
-        self,
-        parameter: torch.nn.Parameter,
-        gradient: torch.Tensor,
-        group: dict[str, Any],
-        generator: torch.Generator,
-    ) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        (beta1, beta2), rate, steps = group["betas"], group["lr"], group["steps"]
-        gradient, weight = gradient.float(), parameter.float()
-        first = state["exp_avg"].float().lerp_(gradient, 1 - beta1)
-        second = state["exp_avg_sq"].float().mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        spread = (second / (1 - beta2**steps)).sqrt_().add_(group["eps"])
-        weight = weight.mul(1 - rate * group["weight_decay"]).addcdiv_(first, spread, value=-rate / (1 - beta1**steps))
-        for kept, value in ((state["exp_avg"], first), (state["exp_avg_sq"], second), (parameter, weight)):
-            kept.copy_(rounded(value, generator) if kept.dtype is torch.bfloat16 else value)
+    def _rows(self, group: dict[str, Any]) -> Iterator[Row]:
+        """Weight, gradient and both moments of what has a gradient."""
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            yield parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]
+
+
+def _update(columns: Sequence[list[torch.Tensor]], group: dict[str, Any]) -> None:
+    """AdamW, in fp32 and in place; weights, gradients, first moments and second ones."""
+    weights, gradients, firsts, seconds = columns
+    (beta1, beta2), rate, steps = group["betas"], group["lr"], group["steps"]
+    torch._foreach_lerp_(firsts, gradients, 1 - beta1)
+    torch._foreach_mul_(seconds, beta2)
+    torch._foreach_addcmul_(seconds, gradients, gradients, 1 - beta2)
+    spread = torch._foreach_div(seconds, 1 - beta2**steps)
+    torch._foreach_sqrt_(spread)
+    torch._foreach_add_(spread, group["eps"])
+    torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+    torch._foreach_addcdiv_(weights, firsts, spread, -rate / (1 - beta1**steps))
+
+
+def _update_small(piece: Sequence[Row], group: dict[str, Any], generator: torch.Generator) -> None:
+    """The same of weights in fewer bits: side by side in fp32, and back again."""
+    sizes = [row[0].numel() for row in piece]
+    flat = torch.empty(4, sum(sizes), dtype=torch.float32, device=piece[0][0].device)
+    columns = [list(column) for column in zip(*piece, strict=True)]
+    for line, column in zip(flat, columns, strict=True):
+        torch._foreach_copy_(_cut(line, sizes, column), column)
+    _update([[line] for line in flat], group)
+    for n in (0, 2, 3):  # the gradient stays as it is
+        line, column = flat[n], columns[n]
+        values = rounded(line, generator) if column[0].dtype is torch.bfloat16 else line
+        torch._foreach_copy_(column, _cut(values, sizes, column))
+
+
+def _cut(line: torch.Tensor, sizes: Sequence[int], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [part.view(tensor.shape) for part, tensor in zip(line.split(list(sizes)), like, strict=True)]
 
 
 def rounded(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """fp32 values as bf16: up or down at random, so that the mean stays; what is no number stays none."""
     noise = torch.randint(1 << _LOST_BITS, values.shape, dtype=torch.int32, device=values.device, generator=generator)
-    bits = (values.contiguous().view(torch.int32) + noise) & -(1 << _LOST_BITS)
-    return torch.where(values.isfinite(), bits.view(torch.float32), values).to(torch.bfloat16)
+    noise.add_(values.contiguous().view(torch.int32)).bitwise_and_(-(1 << _LOST_BITS))
+    return torch.where(values.isnan(), values, noise.view(torch.float32)).to(torch.bfloat16)

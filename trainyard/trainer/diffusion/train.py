@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from trainyard.trainer.board import Board
 from trainyard.trainer.checkpoints import Checkpoint
 from trainyard.trainer.diffusion import cache, pace
 from trainyard.trainer.diffusion.card import Card
@@ -14,6 +13,7 @@ from trainyard.trainer.diffusion.data.epochs import Epochs
 from trainyard.trainer.diffusion.ema import Average
 from trainyard.trainer.diffusion.job import Job
 from trainyard.trainer.diffusion.keep import Keeper
+from trainyard.trainer.diffusion.memory.planned import planned
 from trainyard.trainer.diffusion.model import Precision, put_on
 from trainyard.trainer.diffusion.model.quantised import loads_on, quantise
 from trainyard.trainer.diffusion.optimizers import make_optimizer
@@ -69,6 +69,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
 
     # ---- model ---------------------------------------------------------------------------------------------------
     run.report.phase("preparing")
+    gauge = planned(job, world)
     with run.control.interruptible():
         denoiser: Any = family.denoiser(weights, options, loads_on(options, device), precision.held)
         denoiser = quantise(denoiser, options, device)
@@ -96,6 +97,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
         optimizer=optimizer,
         scaler=scaler,
         parameters=parameters,
+        gauge=gauge,
     )
     validation = Validation(
         plan=job.plan,
@@ -109,12 +111,11 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
         scripts=job.scripts,
         total=lambda: rhythm.total,
         newest=keeper.keeping.newest,
+        look=job.checkpoints.look,
         network=trained.network,
         ema=average.shown if average is not None else None,
     )
-    silent = not world.first or options.report_to == "none"
-    board = Board(run.spec.output, str(run.claim.pair), position.step, silent=silent)
-    progress = Progress(run.report, board, rhythm, "samples")
+    progress = Progress(run.report, job.curves.from_step(position.step), rhythm, "samples")
     counts = sum(p.numel() for p in parameters), sum(p.numel() for p in denoiser.parameters())
     _tell_plan(job, counts, epochs, rhythm.total)
 
@@ -171,8 +172,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
     if world.first:
         epochs_done = round(position.epoch + position.index / max(1, epochs.steps(position.epoch)), 4)
         notes: dict[str, Any] = {"epochs": epochs_done, "loader_waited_seconds": round(waited, 3)}
-        if device.type == "cuda":
-            notes["peak_bytes"] = torch.cuda.max_memory_allocated(device)
+        notes["memory"] = gauge.plain()
         card = Card(job=job, position=position, parameters=counts, notes=notes)
         final = write_result(card, trained, average, validation.grid())
         run.report.event("artifact", {"step": position.step, "uri": final, "kind": "final"})

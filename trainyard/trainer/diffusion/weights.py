@@ -4,13 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
 
+from trainyard.trainer.diffusion.sums import Sums
 from trainyard.trainer.failures import ModelError
+from trainyard.trainer.sources.hub import of_variant
 from trainyard.trainer.tensors import Tensor, damage, tensors_of
 
 #: Files of tensors; the first kind that a folder has is read.
@@ -19,6 +21,8 @@ _TENSORS = (".safetensors", ".sft", ".bin")
 _HELD = (
     ("transformer", "double_blocks."),
     ("transformer", "model.diffusion_model.double_blocks."),
+    ("transformer", "t_block."),
+    ("transformer", "adaln_single."),
     ("unet", "model.diffusion_model.input_blocks."),
     ("vae", "first_stage_model."),
     ("text_encoder", "conditioner.embedders.0.transformer."),
@@ -35,13 +39,16 @@ class Weights:
     name: str
     #: A folder with a folder for each part, or one file with some of them.
     root: Path
-    #: With one file: a folder as diffusers writes it, of which the rest is taken; else that which the file lies in.
+    #: With one file: a folder as diffusers writes it, of which is taken what the folder that the file lies in lacks.
     beside: Path | None = None
     #: Parts that lie elsewhere, by the folder names of diffusers (`vae`, `text_encoder_2`, …): folders or files.
     parts: Mapping[str, Path] = field(factory=dict)
     revision: str | None = None
     #: Of the files: `fp16` reads `diffusion_pytorch_model.fp16.safetensors`; where there is none, the plain file.
     variant: str | None = None
+    #: Whether files of tensors were fetched too; else what they hold is not known, nor that they are there.
+    whole: bool = True
+    sums: Sums = field(factory=Sums, eq=False)
 
     def at(self, part: str) -> Path | None:
         """The folder or the file of a part; None where it is missing."""
@@ -49,8 +56,8 @@ class Weights:
             return self.parts[part]
         if self.root.is_file() and part in held(self.root):
             return self.root
-        folder = self.root if self.root.is_dir() else self.beside or self.root.parent
-        return folder / part if (folder / part).is_dir() else None
+        folders = (self.root,) if self.root.is_dir() else (self.root.parent, self.beside)
+        return next((folder / part for folder in folders if folder is not None and (folder / part).is_dir()), None)
 
     def need(self, part: str) -> Path:
         """As `at`; raises `ModelError` where it is missing."""
@@ -90,7 +97,7 @@ class Weights:
 
     def has_tensors(self, part: str) -> bool:
         """Whether a part comes with its weights, not with its configuration alone."""
-        return any(path.suffix in _TENSORS for path in self.files(part))
+        return not self.whole or any(path.suffix in _TENSORS for path in self.files(part))
 
     def variant_of(self, part: str) -> str | None:
         """The variant, where this part has it."""
@@ -120,7 +127,7 @@ class Weights:
         whole = sha256()
         for path in self.files(part):
             name = "" if self.parts.get(part) == path else path.name
-            whole.update(f"{name}\0{hash_of(path)}\n".encode())
+            whole.update(f"{name}\0{self.sums.of(path)}\n".encode())
         return whole.hexdigest()
 
 
@@ -133,23 +140,13 @@ def held(path: Path) -> frozenset[str]:
     return frozenset(part for part, start in _HELD for name in names if name.startswith(start))
 
 
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, read once a process; the hub's cache has it in the file's own name."""
-    real = path.resolve()
-    if real.parent.name == "blobs" and len(real.name) == 64:
-        return real.name
-    state = real.stat()
-    return _hashed(real, state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _hashed(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+def holds_tensors(path: Path) -> bool:
+    """Whether a file is one of weights, by its name."""
+    return path.suffix in _TENSORS
 
 
 def _is_variant(path: Path, variant: str | None) -> bool:
-    return variant is not None and path.suffix in _TENSORS and f".{variant}." in path.name
+    return variant is not None and path.suffix in _TENSORS and of_variant(path.name, variant)
 
 
 def _json(path: Path) -> dict[str, Any]:

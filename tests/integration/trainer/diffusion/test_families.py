@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 pytestmark = [
     pytest.mark.slow,
@@ -101,6 +102,18 @@ def test_flux_lora(job):
     assert "![pictures of the last validation](validation.png)" in card and "LoRA adapter (rank 4, alpha 4" in card
     with Image.open(here.output / "final" / "validation.png") as grid:
         assert grid.size == (64, 64)
+
+
+def test_flux_lora_under_the_names_of_flux_own_files(job):
+    # of single blocks diffusers takes such names for the widths of the large model alone
+    modules = [f"transformer_blocks.0.attn.{name}" for name in ("to_q", "to_v", "add_k_proj", "to_out.0")]
+    here = job("flux", lora_format="comfyui", peft_lora_target_modules=modules, lora_alpha=8, **SHOWN)
+    here.train()
+    check(here, lora, max_sequence_length=512)
+    names = {name.split(".")[0] for name in load_file(here.output / "final" / "pytorch_lora_weights.safetensors")}
+    assert names == {"diffusion_model"}
+    kept = load_file(here.output / "checkpoints" / "step-3" / "pytorch_lora_weights.safetensors")
+    assert {name.split(".")[0] for name in kept} == names
 
 
 def test_sdxl_lora(job):

@@ -35,10 +35,14 @@ def undisturbed(job):
 def test_the_learning_rate_follows_the_scheduler_and_the_changes(job):
     here = job("flux", max_train_steps=6, learning_rate=0.01, lr_scheduler="constant", lr_warmup_steps=2)
     here.changes = [{"step": 4, "values": {"tuning_parameters.learning_rate": 0.5}}]
+    given = {"step": 0, "values": {"backend": "elsewhere"}}  # by a resume: the document has it already
+    plain = here.spec
+    here.spec = lambda: plain() | {"recorded": [given]}
     here.train()
     rates = [data["learning_rate"] for data in here.events("progress")]
     assert rates == pytest.approx([0.0, 0.005, 0.01, 0.01, 0.5, 0.5])
-    assert here.manifest["changes"] == here.changes
+    assert here.manifest["changes"] == [given, *here.changes]
+    assert "| 0 | backend | elsewhere |" in (here.output / "final" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

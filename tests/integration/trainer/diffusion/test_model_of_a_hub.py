@@ -10,6 +10,8 @@ import pytest
 
 import trainyard
 from tests.hub import hub_server
+from tests.pictures import draw
+from tests.tiny_diffusion import shared_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +55,7 @@ def test_only_what_is_read_is_fetched_and_it_is_found_again_without_the_hub(tmp_
         environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / home)}
         environ |= {"HF_HUB_OFFLINE": "1"} if asked.get("offline") else {}
         given = [sys.executable, "-P", "-c", FETCH, json.dumps({"name": "owner/tiny"} | asked)]
-        done = subprocess.run(given, env=environ, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(given, env=environ, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -68,3 +70,36 @@ def test_only_what_is_read_is_fetched_and_it_is_found_again_without_the_hub(tmp_
         assert fetched("some", only=wanted, offline=True) == fetched("some", only=wanted)
         assert fetched("none", offline=True)[0] == "SourceRefused"
         assert fetched(name="owner/nothing")[0] == "SourceRefused"
+
+
+def test_a_deep_validation_fetches_a_hubs_configurations_and_no_weights(tmp_path, tmp_path_factory):
+    model = shared_tiny("pixart_sigma", tmp_path_factory)
+    draw(tmp_path / "pictures", count=4, edge=64)
+    request = {
+        "base_model": {"model_name": "owner/sigma"},
+        "datasets": [{"source": str(tmp_path / "pictures"), "format": "imagefolder"}],
+        "extra_parameters": {
+            "engine": "diffusion",
+            "model_family": "pixart_sigma",
+            "caption_strategy": "textfile",
+            "resolution": 32,
+            "resolution_type": "pixel",
+            "aspect_bucket_alignment": 16,
+            "disable_bucket_pruning": True,
+            "tokenizer_max_length": 4,
+        },
+    }
+    spec = {"engine": "diffusion", "request": request, "options": {"cache_dir": str(tmp_path / "cache")}}
+    with hub_server() as hub:
+        hub.add("owner/sigma", model)
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_PROXY": "*"}
+        environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        given = json.dumps({"format": 1, "spec": spec, "secrets": None}).encode()
+        argv = [sys.executable, "-P", "-m", "trainyard.trainer.preflight"]
+        done = subprocess.run(argv, env=environ, input=given, capture_output=True, timeout=300)
+    found = json.loads(done.stdout)
+    assert found["ok"] is True, found
+    assert found["memory"]["parts"]["weights"] > 0 < found["memory"]["parts"]["activations"]
+    assert any("longer than the model reads" in said["message"] for said in found["warnings"])
+    assert "bytes" not in found["model"]
+    assert list((tmp_path / "hf").rglob("*.json")) and not list((tmp_path / "hf").rglob("*.safetensors"))

@@ -65,6 +65,9 @@ def test_pictures_buckets_captions_and_steps_are_counted_and_nothing_is_encoded(
     assert data["captions"] >= 1 and found["steps"] >= 6
     assert (found["model"]["family"], found["model"]["trained"]) == ("pixart_sigma", "standard")
     assert found["model"]["bytes"] > 0
+    memory = found["memory"]
+    assert memory["estimate_bytes"] == sum(memory["parts"].values()) > 0 < memory["parts"]["activations"]
+    assert memory["fits"] == (memory["estimate_bytes"] <= memory["available_bytes"])
     assert [path.name for path in looked.cache.iterdir()] == ["pictures"]
     looked.options["max_train_steps"] = 7
     looked.options["num_train_epochs"] = 0
@@ -90,9 +93,12 @@ def test_a_model_of_another_family_and_one_without_a_part_are_named(looked, tmp_
     assert path.startswith("extra_parameters.pretrained_") and "has no vae" in message
 
 
-def test_a_model_of_the_hub_is_not_fetched_for_it(looked):
+def test_a_hub_that_can_not_be_reached_is_told_and_a_file_elsewhere_is_the_runs_alone(looked):
     looked.model, looked.options["model_family"] = "owner/name", "pixart_sigma"
+    assert "can't be reached" in next(iter(looked.errors.values())) and looked.reason == "credentials"
+    looked.model = "hf://owner/name/transformer.safetensors"
     assert "is looked at by the run alone" in looked.warnings["base_model.model_name"]
+    assert looked.found()["memory"] == {}
 
 
 def test_a_picture_that_can_not_be_read_is_named_and_left_out_where_that_is_wished(looked):

@@ -8,6 +8,7 @@ import signal
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests.held import go_on_to, held
 from trainyard.trainer.failures import ConfigError
 
 pytestmark = pytest.mark.slow
@@ -57,14 +58,16 @@ def test_from_a_checkpoint_a_run_goes_on_bit_for_bit(job, kind):
 def test_a_stopped_process_leaves_a_checkpoint_and_goes_on_from_it(job):
     here, long = job("flux", "here"), job("flux", "long")
     for one in (here, long):
-        one.options |= {"max_train_steps": 40, "gradient_accumulation_steps": 2}
+        one.options |= {"max_train_steps": 16, "gradient_accumulation_steps": 2}
     long.train()
+    here.paths = [held(here.folder.path, 3)]
     child = here.start()
     here.wait(child, "progress", 3)
     child.send_signal(signal.SIGTERM)
-    assert child.wait(timeout=60) == 75, here.log
+    go_on_to(here.folder.path)
+    assert child.wait(timeout=200) == 75, here.log
     (stop,) = here.events("checkpoint")
-    assert stop["kind"] == "stop" and 3 <= stop["step"] < 40
+    assert stop["kind"] == "stop" and 3 <= stop["step"] < 16
     here.train()
     assert here.losses(1) | here.losses(2) == long.losses()
 
@@ -101,6 +104,20 @@ def test_a_checkpoint_of_another_job_is_begun_with_where_it_is_named(job):
     second.options |= {"resume_from_checkpoint": "step-9"}
     with pytest.raises(ConfigError, match=r"resume_from_checkpoint: .*step-9 is no whole checkpoint"):
         second.train()
+
+
+@pytest.mark.parametrize("asked", ["latest", "checkpoint-2"])
+def test_a_job_goes_on_from_an_earlier_one_that_has_its_folder_of_results(job, tmp_path, asked):
+    first = job("flux", "first", max_train_steps=2, checkpoint_step_interval=1)
+    second = job("flux", "second", max_train_steps=4, resume_from_checkpoint=asked, resume_from_folder=str(tmp_path))
+    for one in (first, second):
+        one.output = tmp_path / f"results-{one.folder.path.parent.name}"
+    first.train()
+    assert second.train().step == 4
+    assert second.losses().keys() == {3, 4} and second.said(f"begins with {first.output / 'checkpoints' / 'step-2'}")
+    second.options["max_train_steps"] = 5
+    second.train()
+    assert second.losses().keys() == {5}, "its own newest one comes first"
 
 
 def test_a_checkpoint_whose_tensors_have_other_names_is_no_fault_of_ours(job):

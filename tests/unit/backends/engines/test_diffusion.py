@@ -41,7 +41,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tuning_parameters": {"packing": True}}, "tuning_parameters.packing", "is for language models"),
     ({"tuning_parameters": {"eval_ratio": 0.1}}, "tuning_parameters.eval_ratio", "validation_prompt would show"),
     ({"tuning_parameters": {"early_stopping_patience": 3}}, "tuning_parameters.early_stopping_patience", LATER),
-    ({"base_model": {"weights_url": "https://h/x.safetensors"}}, "base_model.weights_url", LATER),
     ({"base_model": {"model_name": "/no/such/model"}}, "base_model.model_name", "there is no folder or file"),
     ({"extra_parameters": {"merge": True}}, "extra_parameters.merge", LATER),
     ({"extra_parameters": {"strategy": "fsdp"}}, "extra_parameters.strategy", "auto or ddp would run"),
@@ -72,7 +71,8 @@ def test_what_is_not_done_is_refused_with_what_would_run(
     [
         ({"format": "jsonl", "source": "/x"}, "format", "engine diffusion reads imagefolder"),
         ({"format": "imagefolder", "source": "/no/such"}, "source", "there is no folder /no/such"),
-        ({"format": "imagefolder", "source": "s3://bucket/x"}, "source", f"s3:// {LATER}"),
+        ({"format": "imagefolder", "source": "https://h/x.zip", "auth": {"role_arn": "x"}}, "auth.role_arn", "s3://"),
+        ({"auth": {"token": "x"}}, "auth", "leave it out"),
         ({"weight": 0.5}, "weight", "a whole number would run"),
         ({"split": "train"}, "split", "leave it out"),
         ({"streaming": True}, "streaming", "leave it out"),
@@ -83,6 +83,23 @@ def test_what_a_folder_of_pictures_has_not(tmp_path: Path, dataset: dict[str, An
     given["datasets"][0] |= dataset
     errors = found(given)
     assert list(errors) == [f"datasets[0].{field}"] and words in errors[f"datasets[0].{field}"]
+
+
+@pytest.mark.parametrize(
+    ("patch", "path"),
+    [
+        ({"datasets": [{"format": "imagefolder", "source": "s3://bucket/x", "auth": {}}]}, "datasets[0].source"),
+        ({"base_model": {"weights_url": "gs://bucket/x.safetensors"}}, "base_model.weights_url"),
+    ],
+)
+def test_pictures_and_weights_may_lie_elsewhere_where_that_can_be_read(
+    tmp_path: Path, patch: dict[str, Any], path: str
+) -> None:
+    given = pictures(tmp_path, **{name: value for name, value in patch.items() if name != "datasets"})
+    given["datasets"] = patch.get("datasets", given["datasets"])
+    assert found(given) == {}
+    errors = found(given, evolve(SMALL, absent=frozenset({"obstore"})))
+    assert list(errors) == [path] and "needs obstore" in errors[path]
 
 
 def test_an_empty_folder_and_a_file_hold_no_pictures(tmp_path: Path) -> None:
@@ -145,6 +162,9 @@ def test_packages_that_lack_are_named_with_the_extra_that_has_them(tmp_path: Pat
     given = pictures(tmp_path, extra_parameters={"base_model_precision": "int8-quanto", "optimizer": "bnb-lion"})
     assert "trainyard[quant]" in found(given, bare)["extra_parameters.base_model_precision"]
     assert "trainyard[quant]" in found(given, bare)["extra_parameters.optimizer"]
+    given = pictures(tmp_path, extra_parameters={"base_model_precision": "int8-torchao"})
+    without = evolve(SMALL, absent=frozenset({"torchao"}))
+    assert "needs torchao" in found(given, without)["extra_parameters.base_model_precision"]
 
 
 def test_a_local_model_is_a_pipelines_folder_or_one_file(tmp_path: Path) -> None:

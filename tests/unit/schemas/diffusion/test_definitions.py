@@ -22,7 +22,8 @@ def check(one: Definition) -> None:
     assert one.type in ("boolean", "integer", "number", "string", "list", "json")
     assert not one.help.endswith(".")
     if one.choices and one.default is not None:
-        assert one.default in one.choices
+        values = one.default if one.type == "list" else [one.default]
+        assert set(values) <= set(one.choices)
 
 
 def test_there_is_one_for_every_option_and_each_in_one_place() -> None:

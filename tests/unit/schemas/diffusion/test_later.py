@@ -9,6 +9,11 @@ from schemas.diffusion import Options, definitions, later
 from schemas.diffusion.dataloader import Entry
 
 
+def meant(nothing: tuple[Any, ...]) -> list[Any]:
+    """The values, of a hint some."""
+    return [one for value in nothing for one in ((1, 64, 128) if isinstance(value, range) else (value,))]
+
+
 def errors(cls: type[Any], given: dict[str, Any]) -> dict[str, str]:
     found = structure(given, cls)
     assert found.warnings == ()
@@ -17,7 +22,7 @@ def errors(cls: type[Any], given: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", later.OPTIONS)
 def test_an_option_that_asks_for_nothing_is_passed_over(name: str) -> None:
-    for value in later.OPTIONS[name]:
+    for value in meant(later.OPTIONS[name]):
         assert errors(Options, {name: value}) == {}
         assert errors(Options, {f"--{name}": str(value)}) == {}
     assert "is not in this version" in errors(Options, {name: "something"})[name]
@@ -41,7 +46,7 @@ def test_a_value_of_a_later_version_is_refused_with_what_would_run(one: Any) -> 
 @pytest.mark.parametrize("name", later.ENTRIES)
 def test_a_field_of_an_entry_that_asks_for_nothing_is_passed_over(name: str) -> None:
     entry = {"id": "a", "instance_data_dir": "/a"}
-    for value in later.ENTRIES[name]:
+    for value in meant(later.ENTRIES[name]):
         assert errors(Entry, {**entry, name: value}) == {}
     assert "is not in this version" in errors(Entry, {**entry, name: "something"})[name]
 
@@ -56,8 +61,16 @@ def test_a_value_of_an_entry_that_is_of_a_later_version_is_refused(name: str, va
 
 
 def test_what_a_field_of_the_document_says_is_no_option_here() -> None:
-    assert errors(Options, {"output_dir": "/x"}) == {"output_dir": "is said by artifacts.output_uri here; leave it out"}
+    said = "is said by callbacks.webhook_url here; leave it out"
+    assert errors(Options, {"webhook_config": "hooks.json"}) == {"webhook_config": said}
     assert errors(Options, {"num_machines": 1, "main_process_port": "29500"}) == {}
+
+
+def test_a_hint_of_how_much_is_written_at_once_is_a_number() -> None:
+    wrong = {"write_batch_size": 0, "read_batch_size": "all", "metadata_update_interval": True}
+    assert wrong.keys() <= later.HINTS
+    assert errors(Options, wrong).keys() == wrong.keys()
+    assert errors(Entry, {"id": "a", "instance_data_dir": "/a", "write_batch_size": 64}) == {}
 
 
 def test_no_name_is_both_an_option_and_none() -> None:

@@ -110,7 +110,7 @@ def test_a_batch_is_shared_by_the_processes() -> None:
 
 
 def test_an_error_is_told_at_the_field_that_was_given() -> None:
-    given = document() | {"customization": {"rank": 1000}, "tuning_parameters": {"optimizer": "adafactor"}}
+    given = document() | {"customization": {"rank": 1000}, "tuning_parameters": {"optimizer": "lbfgs"}}
     assert errors(given).keys() == {"customization.rank", "tuning_parameters.optimizer"}
 
 

@@ -43,7 +43,11 @@ def errors(given: dict[str, Any]) -> dict[str, str]:
         ("lora_alpha", "None", None),
         ("validation_prompt", "", None),
         ("model_flavour", "null", None),
-        ("report_to", "none", "none"),
+        ("report_to", "none", ()),
+        ("report_to", "wandb", ("wandb",)),
+        ("report_to", "tensorboard, wandb", ("tensorboard", "wandb")),
+        ("report_to", ["tensorboard"], ("tensorboard",)),
+        ("report_to", "all", ("tensorboard", "wandb")),
         ("timestep_bias_strategy", "none", "none"),
     ],
 )

@@ -17,7 +17,6 @@ ROOT = Path(trainyard.trainer.diffusion.__file__).parent
 APART = {
     "num_processes",  # the launcher's
     "data_backend_config",  # read_dataloader's
-    "lora_format",  # there is one
     "metadata_backend",  # there is one
 }
 

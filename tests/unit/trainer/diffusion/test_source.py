@@ -1,13 +1,21 @@
 """Where the parts of a model are looked for, by what the options name."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from attrs import evolve
+from safetensors.torch import save_file
 
 from schemas.diffusion import Options
+from tests.diffusion_here import DiffusionHere
+from tests.https import web_server
 from trainyard.trainer.diffusion import families
-from trainyard.trainer.diffusion.source import gathered
-from trainyard.trainer.failures import ConfigError, ModelError
+from trainyard.trainer.diffusion.fetching import Asking, NotHere
+from trainyard.trainer.diffusion.source import find, gathered, look
+from trainyard.trainer.failures import ConfigError, ModelError, SourceRefused
 
 FLUX = families.find("flux")
 
@@ -82,24 +90,124 @@ def test_the_t5_of_pixart_is_its_only_text_encoder(places):
     assert found.parts == {"text_encoder": whole / "text_encoder", "tokenizer": whole / "tokenizer"}
 
 
-def test_single_files_take_tokenizers_from_beside_them_or_from_the_flavours_repository(places):
-    models = places.add("models", "flux1-dev.sft", "ae.sft")
-    hub = places.add("black-forest-labs/FLUX.1-dev", "tokenizer/x", "tokenizer_2/x", "scheduler/x")
-    options = Options(
-        pretrained_model_name_or_path="models/flux1-dev.sft", pretrained_vae_model_name_or_path="models/ae.sft"
-    )
+@pytest.fixture
+def single(places):
+    """Makes `models/flux1-dev.sft` with a transformer and these parts in it, and other files beside it."""
+    starts = {"vae": "first_stage_model.", "text_encoder": "conditioner.embedders.0.transformer."}
 
-    found = gathered(options, FLUX, places)
+    def made(*parts):
+        names = ["double_blocks.0.x", *(f"{starts[part]}x" for part in parts)]
+        file = places.add("models", "ae.sft", "clip_l.sft", "t5.sft") / "flux1-dev.sft"
+        save_file({name: torch.ones(1) for name in names}, file)
+        return file
 
-    assert found.parts == {"vae": models / "ae.sft"}
-    assert found.at("tokenizer_2") == hub / "tokenizer_2"
-    wanted = ("tokenizer", "tokenizer_2", "scheduler")
-    assert places.asked[-1] == ("black-forest-labs/FLUX.1-dev", "main", "model_flavour", wanted)
+    return made
 
-    places.asked.clear()
+
+OF_FILES = {
+    "pretrained_model_name_or_path": "models/flux1-dev.sft",
+    "pretrained_vae_model_name_or_path": "models/ae.sft",
+    "pretrained_clip_model_name_or_path": "models/clip_l.sft",
+    "pretrained_t5_model_name_or_path": "models/t5.sft",
+}
+
+
+def test_the_four_files_of_a_flux_need_tokenizers_that_are_had_without_a_token(places, single):
+    single()
+    clip = places.add("openai/clip-vit-large-patch14", "tokenizer_config.json", "vocab.json", "config.json")
+    t5 = places.add("google/t5-v1_1-xxl", "tokenizer_config.json", "spiece.model")
+
+    found = gathered(Options(**OF_FILES), FLUX, places)
+
+    assert (found.at("tokenizer"), found.at("tokenizer_2"), found.beside) == (clip, t5, None)
+    assert [asked for asked in places.asked if asked[2] == "model_flavour"] == [
+        ("openai/clip-vit-large-patch14", "main", "model_flavour", ("tokenizer",)),
+        ("google/t5-v1_1-xxl", "main", "model_flavour", ("tokenizer_2",)),
+    ]
+
+
+def test_tokenizers_beside_single_files_are_taken_and_nothing_is_fetched(places, single):
+    file, models = single(), places.add("models", "tokenizer/x", "tokenizer_2/x")
+
+    found = gathered(Options(**OF_FILES), FLUX, places)
+
+    assert found.at("tokenizer_2") == models / "tokenizer_2" and found.at("transformer") == file
+    assert {asked[0] for asked in places.asked} == {*OF_FILES.values()}
+
+
+def test_what_a_single_file_lacks_and_no_option_names_is_the_flavours_own(places, single):
+    single("vae", "text_encoder")
     places.add("models", "tokenizer/x", "tokenizer_2/x")
-    assert gathered(options, FLUX, places).at("tokenizer_2") == models / "tokenizer_2"
-    assert len(places.asked) == 2
+    hub = places.add("black-forest-labs/FLUX.1-schnell", "text_encoder_2/x", "scheduler/x")
+    options = Options(**OF_FILES, model_flavour="schnell")
+
+    found = gathered(evolve(options, pretrained_t5_model_name_or_path=None), FLUX, places)
+
+    wanted = ("black-forest-labs/FLUX.1-schnell", "main", "model_flavour", ("text_encoder_2", "scheduler"))
+    assert places.asked[-1] == wanted
+    assert (found.at("text_encoder_2"), found.at("scheduler")) == (hub / "text_encoder_2", hub / "scheduler")
+
+
+def test_what_is_trained_is_never_taken_from_elsewhere_than_the_file(places, single):
+    save_file({"transformer_blocks.0.x": torch.ones(1)}, single().with_name("other.safetensors"))
+    places.add("models", "tokenizer/x", "tokenizer_2/x")
+
+    found = gathered(Options(**OF_FILES | {"pretrained_model_name_or_path": "models/other.safetensors"}), FLUX, places)
+
+    assert {asked[0] for asked in places.asked} == {"models/other.safetensors", *list(OF_FILES.values())[1:]}
+    assert "models/other.safetensors has no transformer (" in "; ".join(FLUX.check(found, Options()))
+
+
+def test_where_that_can_not_be_had_the_options_are_named(places, single):
+    single()
+
+    def refused(name, *asked):
+        if name == "PixArt-alpha/PixArt-Sigma-XL-2-512-MS":
+            raise SourceRefused(f"{name}: can't be reached")
+        return places(name, *asked)
+
+    options = Options(pretrained_model_name_or_path="models/flux1-dev.sft", model_flavour="600M-512")
+    with pytest.raises(SourceRefused) as e:
+        gathered(options, families.find("pixart_sigma"), refused)
+    assert "can't be reached (wanted for vae, text_encoder, tokenizer, which the single file lacks; " in str(e.value)
+    assert "pretrained_vae_model_name_or_path, pretrained_t5_model_name_or_path may name them" in str(e.value)
+
+
+def test_what_weights_of_an_address_lack_is_the_models_that_is_named(places, single):
+    file = single("text_encoder")
+    named = places.add("mine", "model_index.json", "vae/x", "text_encoder_2/x", "scheduler/x", "tokenizer/x")
+    options = Options(pretrained_model_name_or_path="mine", revision="abc")
+
+    found = gathered(options, FLUX, places, url="models/flux1-dev.sft")
+
+    assert (found.root, found.at("transformer"), found.at("vae")) == (file, file, named / "vae")
+    assert places.asked[0] == ("models/flux1-dev.sft", "", "base_model.weights_url", ())
+    wanted = ("vae", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    assert places.asked[1:] == [("mine", "abc", "pretrained_model_name_or_path", wanted)]
+
+
+def test_weights_of_an_address_are_fetched_as_a_file_or_unpacked_and_are_not_looked_at_from_afar(
+    tmp_path, single, monkeypatch
+):
+    file, whole = single(), io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as packed:
+        packed.writestr("model/model_index.json", "{}")
+        packed.writestr("model/vae/config.json", "{}")
+    here = DiffusionHere(tmp_path / "job", file.parent, tmp_path)
+    here.more["download_hosts"] = "localhost"
+    options = Options(pretrained_model_name_or_path=str(file.parent))
+    with web_server(tmp_path) as web:
+        monkeypatch.setenv("SSL_CERT_FILE", str(web.certificate))
+        monkeypatch.setenv("NO_PROXY", "localhost")
+        web.files |= {"/w.safetensors?signature=1": file.read_bytes(), "/whole.zip": whole.getvalue()}
+        here.base["weights_url"] = web.uri("/w.safetensors?signature=1")
+        found = find(here.run(), options, FLUX)
+        assert found.root.read_bytes() == file.read_bytes() and found.at("transformer") == found.root
+        assert "signature" not in found.name and found.beside == file.parent
+        with pytest.raises(NotHere, match=r"w\.safetensors"):
+            look(Asking.of(here.run()), options, FLUX)
+        here.base["weights_url"] = web.uri("/whole.zip")
+        assert (find(here.run(), options, FLUX).root / "model_index.json").is_file()
 
 
 def test_a_place_without_the_part_is_told_with_its_option(places):

@@ -9,14 +9,11 @@ Lines are appended as files are read, so that a killed job has not looked in vai
 counts, and a line that was cut off counts for nothing.
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +21,11 @@ import orjson
 from attrs import astuple, frozen
 
 from common.folder import write_whole
+from trainyard.trainer.diffusion.alone import alone
 from trainyard.trainer.diffusion.data.images import BadImage, look
-from trainyard.trainer.failures import ConfigError
 
 _KEPT_AT_ONCE = 256
 _TOGETHER = 200
-_LOCK_SECONDS = 0.2
 _T = TypeVar("_T")
 #: A file that was written so shortly before might be written again in the same tick of the clock.
 _TOO_YOUNG_NS = 2_000_000_000
@@ -74,7 +70,7 @@ class Known:
 
         Of several processes that ask at once one reads, the others wait for it and find what it kept.
         """
-        with self._alone(check):
+        with alone(None if self.file is None else self.file.with_suffix(".lock"), check):
             return self._facts(list(names), check, workers)
 
     def _facts(self, names: list[str], check: Callable[[], None], workers: int) -> dict[str, Facts]:
@@ -92,24 +88,6 @@ class Known:
                 self._keep(read)
                 kept |= read
         return {name: kept[name] for name in names}
-
-    @contextmanager
-    def _alone(self, check: Callable[[], None]) -> Iterator[None]:
-        if self.file is None:
-            yield
-            return
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        except PermissionError as e:
-            raise ConfigError(f"extra_parameters.cache_dir: {self.file.parent} may not be written to") from e
-        try:
-            while not _locked(lock):
-                check()
-                time.sleep(_LOCK_SECONDS)
-            yield
-        finally:
-            os.close(lock)
 
     def _stat(self, name: str) -> os.stat_result | None:
         try:
@@ -158,18 +136,6 @@ class Known:
         if lines:
             with self.file.open("ab", buffering=0) as file:
                 file.write(b"\n" + b"\n".join(lines) + b"\n")
-
-
-def _locked(lock: int) -> bool:
-    """Whether it is ours now; where a file system has no locks, everybody may read."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as e:
-        if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-    return True
 
 
 def in_parts(

@@ -83,6 +83,8 @@ class Family(Protocol):
     lora_targets: Mapping[str, tuple[str, ...]]
     #: How many pixels make one place of the latents, in each direction, patches included.
     stride: int
+    #: Hub id of a small autoencoder for the latents of its VAE (diffusers' AutoencoderTiny); none: there is none.
+    tiny_vae: str | None
 
     #: Class names that the configuration of its denoiser may have.
     denoisers: Sequence[str]
@@ -90,6 +92,10 @@ class Family(Protocol):
     parts: Sequence[str]
     #: Options that name parts from elsewhere, each with the parts that it names.
     elsewhere: Mapping[str, Sequence[str]]
+    #: Of the other parts, the names of their classes in diffusers and transformers.
+    classes: Mapping[str, str]
+    #: Parts that are the same in all models of the family, and may be had without a token: hub ids.
+    everywhere: Mapping[str, str]
 
     def check(self, weights: Weights, options: "Options") -> list[str]:
         """What is missing in the weights, belongs to another family, or contradicts; each with its option's path.
@@ -130,6 +136,15 @@ class Family(Protocol):
         self, weights: Weights, options: "Options", device: torch.device, dtype: torch.dtype | None = None
     ) -> torch.nn.Module:
         """What is trained, frozen; in `dtype`, else in what the job computes in."""
+        ...
+
+    def blank(self, weights: Weights, options: "Options", dtype: torch.dtype) -> torch.nn.Module:
+        """The same without its weights: every parameter has a shape, and lies on meta."""
+        ...
+
+    def outline(self, denoiser: torch.nn.Module, options: "Options", count: int) -> tuple[int, Embedding]:
+        """How many channels latents have, and the stacked embeddings of `count` prompts, all zeros: by the
+        denoiser's configuration, for what can be known without encoding anything."""
         ...
 
     def noise(self, weights: Weights, options: "Options") -> Noise:

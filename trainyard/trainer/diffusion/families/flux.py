@@ -84,6 +84,17 @@ class Flux(Usual):
         "pretrained_clip_model_name_or_path": ("text_encoder", "tokenizer"),
         "pretrained_t5_model_name_or_path": ("text_encoder_2", "tokenizer_2"),
     }
+    classes: ClassVar[Mapping[str, str]] = {
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "tokenizer": "CLIPTokenizer",
+        "text_encoder_2": "T5EncoderModel",
+        "tokenizer_2": "T5TokenizerFast",
+    }
+    everywhere: ClassVar[Mapping[str, str]] = {
+        "tokenizer": "openai/clip-vit-large-patch14",
+        "tokenizer_2": "google/t5-v1_1-xxl",
+    }
     lora_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "default": (*_IMAGE, *_WORDS),
         "all": (*_IMAGE, *_WORDS),
@@ -96,6 +107,7 @@ class Flux(Usual):
         "nano": ("single_transformer_blocks.7.proj_out",),
     }
     stride = 16
+    tiny_vae = "madebyollin/taef1"
     single_vae: ClassVar[Mapping[str, float]] = {"scaling_factor": 0.3611, "shift_factor": 0.1159}
 
     def kind(self) -> Any:
@@ -109,7 +121,6 @@ class Flux(Usual):
         found = [
             *checks.other_family(weights, self.name, self.part, self.denoisers),
             *checks.missing(weights, self.parts, self.elsewhere),
-            *checks.whole_of_one_file(options, weights),
             *checks.flavour(options, self.name, self.flavours),
             *checks.not_elsewhere(options, self.name, self.elsewhere),
             *checks.not_here(options, self.name, (*checks.FLOW, *checks.RESCALE)),
@@ -133,6 +144,18 @@ class Flux(Usual):
         clip = Clip(weights=weights, number="", dtype=computed_in(options), device=device)
         t5 = T5.of(weights, options, "_2", length, device, masked=False)
         return Texts(clip, t5, options.flux_attention_masked_training)
+
+    def outline(self, denoiser: torch.nn.Module, options: "Options", count: int) -> tuple[int, Embedding]:
+        """See `family.Family.outline`."""
+        config = inner(denoiser).config
+        usual = _T5_LENGTHS.get(options.model_flavour or self.usual_flavour, _T5_LENGTH)
+        length = options.tokenizer_max_length or usual
+        told = {
+            "words": torch.zeros(count, length, config.joint_attention_dim),
+            "summary": torch.zeros(count, config.pooled_projection_dim),
+        }
+        hidden = {"mask": torch.ones(count, length)} if options.flux_attention_masked_training else {}
+        return config.in_channels // 4, told | hidden
 
     def noise(self, weights: Weights, options: "Options") -> Noise:
         """See `family.Family.noise`."""

@@ -12,7 +12,7 @@ import torch
 from attrs import frozen
 
 from trainyard.trainer.diffusion.families.family import Embedding, Shown, Wish
-from trainyard.trainer.diffusion.families.parts import checks, lora
+from trainyard.trainer.diffusion.families.parts import checks, lora, pixart
 from trainyard.trainer.diffusion.families.parts.components import dtype_of, inner
 from trainyard.trainer.diffusion.families.parts.ddpm import Ddpm
 from trainyard.trainer.diffusion.families.parts.samplers import sampler
@@ -33,6 +33,10 @@ _SCHEDULER = {
     "beta_schedule": "linear",
 }
 _T5_LENGTH = 300
+#: Latents to a side of the pictures that a flavour was made for, and its blocks by the beginning of its name.
+_SIDE = 128
+_SIDES = {"600M-512": 64, "600M-2048": 256}
+_BLOCKS = {"900M": 42, "600M": 28}
 
 
 @frozen
@@ -82,8 +86,14 @@ class PixArtSigma(Usual):
         "pretrained_vae_model_name_or_path": ("vae",),
         "pretrained_t5_model_name_or_path": ("text_encoder", "tokenizer"),
     }
+    classes: ClassVar[Mapping[str, str]] = {
+        "vae": "AutoencoderKL",
+        "text_encoder": "T5EncoderModel",
+        "tokenizer": "T5TokenizerFast",
+    }
     lora_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"default": ("to_q", "to_k", "to_v", "to_out.0")}
     stride = 16
+    tiny_vae = "madebyollin/taesdxl"  # its VAE is that of SDXL
 
     def kind(self) -> Any:
         """See `parts.usual.Usual.kind`."""
@@ -91,12 +101,15 @@ class PixArtSigma(Usual):
 
         return PixArtTransformer2DModel
 
+    def told(self, weights: Weights, options: "Options") -> Mapping[str, Any]:
+        """For how large pictures it was made: latents to a side, by its flavour."""
+        return {"sample_size": _SIDES.get(options.model_flavour or "", _SIDE)}
+
     def check(self, weights: Weights, options: "Options") -> list[str]:
         """See `family.Family.check`."""
-        if alone := checks.not_in_one_file(weights, self.name):
-            return alone
         return [
             *checks.other_family(weights, self.name, self.part, self.denoisers),
+            *_other_flavour(weights, options.model_flavour or self.usual_flavour),
             *checks.missing(weights, self.parts, self.elsewhere),
             *checks.flavour(options, self.name, self.flavours),
             *checks.not_elsewhere(options, self.name, self.elsewhere),
@@ -111,6 +124,12 @@ class PixArtSigma(Usual):
     def texts(self, weights: Weights, options: "Options", device: torch.device) -> Texts:
         """See `family.Family.texts`."""
         return Texts(T5.of(weights, options, "", _T5_LENGTH, device, masked=True))
+
+    def outline(self, denoiser: torch.nn.Module, options: "Options", count: int) -> tuple[int, Embedding]:
+        """See `family.Family.outline`."""
+        config, length = inner(denoiser).config, options.tokenizer_max_length or _T5_LENGTH
+        words = torch.zeros(count, length, config.caption_channels)
+        return config.in_channels, {"words": words, "mask": torch.ones(count, length)}
 
     def noise(self, weights: Weights, options: "Options") -> Noise:
         """See `family.Family.noise`."""
@@ -188,6 +207,20 @@ class PixArtSigma(Usual):
     def save_lora(self, denoiser: torch.nn.Module, folder: Path) -> None:
         """See `family.Family.save_lora`: a folder of peft, the pipeline has no loader of its own."""
         lora.save_folder(denoiser, folder)
+
+
+def _other_flavour(weights: Weights, flavour: str) -> list[str]:
+    """A message where a single file is of another flavour, which alone tells for how large pictures it was made."""
+    place = weights.at("transformer")
+    if place is None or place.is_dir():
+        return []
+    found = pixart.layers(weights.tensors("transformer"))
+    right = next((size for size, blocks in _BLOCKS.items() if blocks == found), None)
+    if right is None or flavour.startswith(right):
+        return []
+    others = " or ".join(name for name in PixArtSigma.flavours if name.startswith(right))
+    said = f"{place} has the {found} blocks of a model of {right}, {flavour} is none"
+    return [f"{checks.AT}.model_flavour: {said}; {others} would be right"]
 
 
 FAMILY = PixArtSigma()

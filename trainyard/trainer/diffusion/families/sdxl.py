@@ -13,7 +13,7 @@ from attrs import frozen
 from trainyard.trainer.diffusion.families.family import Embedding, Shown, Wish
 from trainyard.trainer.diffusion.families.parts import checks, lora
 from trainyard.trainer.diffusion.families.parts.clip import Clip
-from trainyard.trainer.diffusion.families.parts.components import computed_in, dtype_of
+from trainyard.trainer.diffusion.families.parts.components import computed_in, dtype_of, inner
 from trainyard.trainer.diffusion.families.parts.ddpm import Ddpm
 from trainyard.trainer.diffusion.families.parts.samplers import sampler
 from trainyard.trainer.diffusion.families.parts.usual import Usual
@@ -33,6 +33,9 @@ _SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
+
+#: Sizes that it is told of each picture, and tokens that its CLIPs read.
+_SIZES, _CLIP_LENGTH = 6, 77
 
 
 @frozen
@@ -78,8 +81,16 @@ class Sdxl(Usual):
         "pretrained_unet_model_name_or_path": ("unet",),
         "pretrained_vae_model_name_or_path": ("vae",),
     }
+    classes: ClassVar[Mapping[str, str]] = {
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "tokenizer": "CLIPTokenizer",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+        "tokenizer_2": "CLIPTokenizer",
+    }
     lora_targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"default": ("to_q", "to_k", "to_v", "to_out.0")}
     stride = 8
+    tiny_vae = "madebyollin/taesdxl"
 
     def kind(self) -> Any:
         """See `parts.usual.Usual.kind`."""
@@ -93,7 +104,6 @@ class Sdxl(Usual):
             *checks.other_family(weights, self.name, self.part, self.denoisers),
             *_other_unet(weights),
             *checks.missing(weights, self.parts, self.elsewhere),
-            *checks.whole_of_one_file(options, weights),
             *checks.flavour(options, self.name, self.flavours),
             *checks.not_elsewhere(options, self.name, self.elsewhere),
             *checks.not_here(options, self.name, checks.T5),
@@ -106,6 +116,13 @@ class Sdxl(Usual):
         first = Clip(weights=weights, number="", dtype=dtype, device=device)
         second = Clip(weights=weights, number="_2", dtype=dtype, device=device, projected=True)
         return Texts(first, second, options.clip_skip)
+
+    def outline(self, denoiser: torch.nn.Module, options: "Options", count: int) -> tuple[int, Embedding]:
+        """See `family.Family.outline`."""
+        config = inner(denoiser).config
+        summary = config.projection_class_embeddings_input_dim - _SIZES * config.addition_time_embed_dim
+        words = torch.zeros(count, _CLIP_LENGTH, config.cross_attention_dim)
+        return config.in_channels, {"words": words, "summary": torch.zeros(count, summary)}
 
     def noise(self, weights: Weights, options: "Options") -> Noise:
         """See `family.Family.noise`."""

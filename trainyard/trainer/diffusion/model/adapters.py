@@ -32,13 +32,14 @@ def put_on(
         denoiser.enable_gradient_checkpointing()
     if options.model_type == "full":
         denoiser.requires_grad_(True)
-        return Whole(denoiser, family, weights)
+        return Whole(denoiser, family, weights, options)
     denoiser.requires_grad_(False)
     if options.lora_type == "standard":
         return Lora.put_on(denoiser, family, options)
     config = options.lycoris_config
     if not isinstance(config, LycorisFile):
         raise ConfigError(f"extra_parameters.lycoris_config: lora_type is lycoris, and this is {config!r}")
-    if options.lora_dropout > 0 and not drops_out(config):
-        say(f"lora_dropout: {config.algo} has none, so that nothing is dropped out")
+    if options.lora_dropout > 0 and not drops_out(config, options, precision):
+        over = "" if config.algo == "full" else " over a base in fp32"
+        say(f"lora_dropout: {config.algo} has none{over}, so that nothing is dropped out")
     return Lycoris.put_on(denoiser, config, options, precision)

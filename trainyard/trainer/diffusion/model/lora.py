@@ -1,5 +1,6 @@
 """LoRA by peft: low-rank matrices beside the denoiser's own (Hu et al., arXiv:2106.09685)."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,12 @@ class Lora:
             use_dora=options.use_dora,
         )
         try:
-            if hasattr(denoiser, "add_adapter"):
-                denoiser.add_adapter(config, _NAME)
-            else:
-                inject_adapter_in_model(config, denoiser, _NAME)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated")  # can't be merged, and never is
+                if hasattr(denoiser, "add_adapter"):
+                    denoiser.add_adapter(config, _NAME)
+                else:
+                    inject_adapter_in_model(config, denoiser, _NAME)
         except ValueError as e:
             raise ConfigError(f"{at}: {first_line(e)}") from e
         for name, parameter in denoiser.named_parameters():

@@ -4,7 +4,8 @@ import json
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from trainyard.trainer.failures import ConfigError
 
 FILE, CONFIG = "pytorch_lora_weights.safetensors", "lycoris_config.json"
 _AT = "extra_parameters.lycoris_config"
-_WITH_DROPOUT = ("locon", "lora")
+#: Only where they compute beside the base.
+_WITH_DROPOUT = ("lokr", "loha", "locon", "lora")
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -41,12 +43,13 @@ class Lycoris:
         from lycoris.wrapper import LycorisNetwork
 
         logging.getLogger("LyCORIS").setLevel(logging.ERROR)
-        beside = precision.held is not torch.float32 or options.base_model_precision != "no_change"
+        beside = _beside(options, precision)
         rank = config.linear_dim or options.lora_rank
         alpha = config.linear_alpha
         if alpha is None:
             alpha = options.lora_alpha or rank
-        with _preset(LycorisNetwork, config.apply_preset, {type(module).__name__ for module in denoiser.modules()}):
+        kinds = {type(module).__name__ for module in denoiser.modules()}
+        with _preset(LycorisNetwork, config.apply_preset, kinds), redirect_stdout(StringIO()):
             network = LycorisNetwork(
                 denoiser,
                 multiplier=config.multiplier,
@@ -54,7 +57,7 @@ class Lycoris:
                 alpha=alpha,
                 conv_lora_dim=rank,
                 conv_alpha=alpha,
-                dropout=options.lora_dropout if drops_out(config) else 0.0,
+                dropout=options.lora_dropout if drops_out(config, options, precision) else 0.0,
                 network_module=config.algo,
                 factor=-1 if config.factor is None else config.factor,
                 full_matrix=config.full_matrix,
@@ -92,9 +95,13 @@ class Lycoris:
         (folder / CONFIG).write_text(json.dumps({k: v for k, v in plain.items() if v is not None}, indent=2))
 
 
-def drops_out(config: LycorisFile) -> bool:
-    """Whether the algorithm has a dropout."""
-    return config.algo in _WITH_DROPOUT
+def drops_out(config: LycorisFile, options: Options, precision: Precision) -> bool:
+    """Whether the algorithm has a dropout, over this base."""
+    return config.algo in _WITH_DROPOUT and _beside(options, precision)
+
+
+def _beside(options: Options, precision: Precision) -> bool:
+    return precision.held is not torch.float32 or options.base_model_precision != "no_change"
 
 
 @contextmanager

@@ -44,10 +44,12 @@ class Drawing:
     gallery: Gallery
     embeddings: Mapping[str, Embedding]
     files: Files
+    #: Called between two sampling steps.
+    look: Callable[[], None] = lambda: None
     network: Any = None
     #: Inside of what it returns the denoiser holds its averaged weights.
     averaged: Averaged | None = None
-    #: The VAE's stand-in for previews; none: colours fitted to the training pictures.
+    #: The VAE's stand-in for previews; none: it can't be had, and colours are fitted to the training pictures.
     decoder: Tiny | None = None
     #: What was made once: the VAE and the colours.
     _made: dict[str, Any] = field(factory=dict)
@@ -68,7 +70,7 @@ class Drawing:
                 for mark, held in self._models(denoiser, why):
                     with held:
                         for shot in self._shots(step, why, mark, seed):
-                            self.run.control.check()
+                            self._check()
                             self._take(shot, pipeline, previewer)
                             count += 1
         finally:
@@ -128,9 +130,7 @@ class Drawing:
         def each_step(number: int, latents: torch.Tensor) -> None:
             if previewer is not None and number in shown:
                 self._tell_preview(shot, number, previewer.show(latents), pipeline)
-            self.run.control.poll()
-            if self.run.control.stop is not None:
-                raise self.run.control.stopped()
+            self._check()
 
         picture = self.family.sample(
             pipeline,
@@ -143,6 +143,10 @@ class Drawing:
         told = self.files.write(picture, shot.step, shot.name)
         more = {"kind": "picture", "seconds": round(time.perf_counter() - began, 3)}
         self.run.report.event("validation", shot.plain() | told | more)
+
+    def _check(self) -> None:
+        self.look()
+        self.run.control.check()
 
     def _tell_preview(self, shot: "_Shot", number: int, picture: Image.Image, pipeline: Any) -> None:
         told = self.files.write(picture, shot.step, f"previews/{shot.name}-{number}")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from attrs import frozen
 from PIL import Image
+from safetensors import SafetensorError
 
 from trainyard.trainer.diffusion.data.images import pixels
 from trainyard.trainer.diffusion.data.picture import Picture
@@ -45,7 +46,7 @@ class Tiny:
             raise ConfigError(f"{at}: {folder}: a folder with a diffusers AutoencoderTiny would be right")
         try:
             decoder = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError) as e:
+        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as e:
             raise ConfigError(f"{at}: {folder}: {first_line(e)}") from e
         if channels is not None and decoder.config.latent_channels != channels:
             raise ConfigError(

@@ -12,6 +12,7 @@ from schemas.diffusion import Options
 from trainyard.trainer.diffusion.data.gallery import Gallery
 from trainyard.trainer.diffusion.families.family import Embedding, Family
 from trainyard.trainer.diffusion.scripts import Scripts
+from trainyard.trainer.diffusion.validation import decoders
 from trainyard.trainer.diffusion.validation.drawing import Averaged, Drawing, rounded
 from trainyard.trainer.diffusion.validation.pictures import Files
 from trainyard.trainer.diffusion.validation.plan import Plan
@@ -63,15 +64,18 @@ class Validation:
         scripts: Scripts,
         total: Callable[[], int],
         newest: Callable[[], Path | None],
+        look: Callable[[], None] = lambda: None,
         network: Any = None,
         ema: Averaged | None = None,
     ) -> None:
-        """`total`: steps of the whole run; `newest`: the newest complete checkpoint, once it stands.
+        """`total`: steps of the whole run; `newest`: the newest complete checkpoint, once it stands; `look`: called
+        while pictures are made, for one that stands by then.
 
         Raises `ConfigError` for what this family can't do.
         """
         self._plan, self._run, self._world, self._options = plan, run, world, options
-        self._scripts, self._total, self._newest = scripts, total, newest
+        self._scripts, self._total, self._newest, self._look = scripts, total, newest, look
+        self._unkept: Exception | None = None
         self._began = False
         self._files = Files(run, options.validation_image_format, options.validation_image_quality)
         if plan.why_not is not None or plan.external:
@@ -100,9 +104,10 @@ class Validation:
             gallery=gallery,
             embeddings=embeddings,
             files=self._files,
+            look=self._looked,
             network=network,
             averaged=ema,
-            decoder=self._decoder(weights),
+            decoder=self._decoder(family, weights),
         )
 
     def due(self, position: Place) -> str | None:
@@ -148,14 +153,13 @@ class Validation:
         """The newest pictures of the trained model in one file, `validation/step-<n>/grid.png`."""
         return self._files.grid()
 
-    def _decoder(self, weights: Weights) -> Tiny | None:
-        """The one of `validation_preview_decoder`: one that does not fit is found before the training."""
-        folder = self._options.validation_preview_decoder
-        if not folder or not self._options.validation_preview or not self._world.first:
+    def _decoder(self, family: Family, weights: Weights) -> Tiny | None:
+        """What previews are made with: a folder that does not fit is found before the training."""
+        if not self._options.validation_preview or not self._world.first:
             return None
         generators = Generators.now()
         try:
-            return Tiny.load(folder, weights.config("vae").get("latent_channels"), self._world.device)
+            return decoders.find(self._run, self._options, family, weights, self._world.device)
         finally:
             generators.restore()
 
@@ -178,7 +182,7 @@ class Validation:
             count = self._drawing.round(denoiser, step, why)
         except Exception as e:  # what was learned is worth more than a look at it
             known = explained(e)
-            if isinstance(known, Stopped | Fenced | DiskFull):
+            if e is self._unkept or isinstance(known, Stopped | Fenced | DiskFull):
                 raise
             torch.cuda.empty_cache()
             log.warning("the validation at step %d came to nothing", step, exc_info=e)
@@ -188,6 +192,14 @@ class Validation:
         message = f"{count} picture{'s' * (count != 1)} at step {step}"
         self._run.report.log(f"{message} in {time.perf_counter() - began:.1f} s ({why})")
         return True, message
+
+    def _looked(self) -> None:
+        """What is wrong with a checkpoint is no fault of the pictures."""
+        try:
+            self._look()
+        except Exception as e:
+            self._unkept = e
+            raise
 
 
 def _why(error: Exception, known: RunEnded | None) -> str:

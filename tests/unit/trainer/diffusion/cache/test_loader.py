@@ -89,13 +89,13 @@ def test_it_reads_ahead_as_far_as_it_may_and_waits_for_nothing_then(pictures: li
     with Loader(drawing, *caches, Stacked(), ahead=3) as loader:
         loader.step(0, 0)
         first = loader.waited
-        late = time.monotonic() + 5
+        late = time.monotonic() + 30
         while len(drawing.asked) < 5 and time.monotonic() < late:  # three lie ready, one is in its hands
             time.sleep(0.01)
         time.sleep(0.05)
         assert drawing.asked == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)] and first > 0
         loader.step(0, 1)
-        assert loader.waited - first < 0.02
+        assert loader.waited - first < 0.5
 
 
 @pytest.mark.parametrize("ahead", [0, 2])

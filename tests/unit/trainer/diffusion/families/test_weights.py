@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainyard.trainer.diffusion.weights import Weights, hash_of
+from trainyard.trainer.diffusion.weights import Weights
 from trainyard.trainer.failures import ModelError
 from trainyard.trainer.sources.hub import chosen_folders
 
@@ -59,13 +59,18 @@ def test_the_digest_of_a_part_is_that_of_its_content_wherever_it_lies(root, tmp_
     assert second.digest("vae") != before
 
 
-def test_the_hub_has_the_hash_in_a_files_name(tmp_path):
-    blob = tmp_path / "blobs" / ("ab" * 32)
-    write(blob)
-    (tmp_path / "model.safetensors").symlink_to(blob)
+def test_a_variant_that_is_cut_in_several_files_is_read_alone_and_fetched_alone(root):
+    names = [f"diffusion_pytorch_model.fp16-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for name in names:
+        write(root / "vae" / name, torch.float16)
+    weights = Weights(name="x", root=root, variant="fp16")
 
-    assert hash_of(tmp_path / "model.safetensors") == "ab" * 32
-    assert hash_of(write(tmp_path / "plain.safetensors")) != "ab" * 32
+    assert ([path.name for path in weights.files("vae")], weights.variant_of("vae")) == (names, "fp16")
+    assert (weights.precision("vae"), Weights(name="x", root=root).precision("vae")) == ("fp16", "fp32")
+    there = [f"vae/{path.name}" for path in (root / "vae").iterdir()]
+    assert chosen_folders(there, "fp16", ()) == [f"vae/{name}" for name in names]
+    assert chosen_folders(there, None, ()) == ["vae/diffusion_pytorch_model.safetensors"]
+    assert chosen_folders(there, "p1", ()) == ["vae/diffusion_pytorch_model.safetensors"]
 
 
 def test_half_a_file_is_told(root):
@@ -89,5 +94,9 @@ def test_of_a_hubs_model_only_what_is_read_is_fetched():
     assert not {"vae/model.bin", "old/model.onnx", "flux1-dev.safetensors", "vae/model.fp16.safetensors"} & set(plain)
     assert "vae/model.fp16.safetensors" in half and "vae/model.safetensors" not in half
     assert chosen_folders(names, None, ("tokenizer",)) == ["model_index.json", *sorted(names[11:13])]
+    configs = {"model_index.json", "vae/config.json", "unet/config.json", "unet/model.safetensors.index.json"}
+    assert set(chosen_folders(names, None, (), weights=False)) == {*configs, *names[11:13]}
+    of_a_model = ["tokenizer.json", "vocab.json", "model.safetensors", "pytorch_model.bin", "config.json"]
+    assert chosen_folders(of_a_model, None, ("tokenizer",)) == ["config.json", "tokenizer.json", "vocab.json"]
     bare = chosen_folders(["config.json", "model.safetensors", "README.md"], None, ("vae",))
     assert bare == ["config.json", "model.safetensors"]

@@ -10,6 +10,7 @@ from schemas.diffusion import Options
 from schemas.diffusion.lycoris import LycorisFile, LycorisPreset
 from tests.tiny_diffusion import shared_tiny
 from trainyard.trainer.diffusion import families
+from trainyard.trainer.diffusion.families.family import Shown
 from trainyard.trainer.diffusion.model import Precision, put_on
 from trainyard.trainer.diffusion.model.quantised import loads_on, quantise
 from trainyard.trainer.diffusion.weights import Weights
@@ -118,6 +119,54 @@ def test_a_base_in_8_bits_holds_its_linear_layers_so_and_its_ends_whole(flux):
     kinds = {type(m).__name__ for n, m in denoiser.named_modules() if n.endswith("attn.to_q.base_layer")}
     assert kinds == {"QLinear"}
     assert type(denoiser.x_embedder).__name__ == "Linear" and type(denoiser.proj_out).__name__ == "Linear"
+    named = {name: type(module).__name__ for name, module in denoiser.named_modules()}
+    for name in ("transformer_blocks.0.norm1.linear", "transformer_blocks.0.norm1_context.linear"):
+        assert named[name] == "QLinear", "a fourth of Flux is in the linear layers of its norms"
+    assert named["single_transformer_blocks.0.norm.linear"] == "QLinear" and named["norm_out.linear"] == "Linear"
+
+
+@pytest.mark.parametrize("lora_type", ["standard", "lycoris"])
+@pytest.mark.parametrize("kind", ["int8-quanto", "int8-torchao"])
+def test_over_a_base_in_8_bits_an_adapter_changes_what_is_said_and_learns(flux, kind, lora_type, tmp_path):
+    file = ATTENTION if lora_type == "lycoris" else None
+    options = {"lora_type": lora_type, "lycoris_config": file, "lora_dropout": 0.0, "base_model_default_dtype": "fp32"}
+    whole, trained = made(flux, **options), made(flux, base_model_precision=kind, **options)
+    config = whole.denoiser.config
+    torch.manual_seed(0)
+    shown = Shown(
+        latents=torch.randn(1, config.in_channels // 4, 8, 8),
+        timesteps=torch.tensor([500.0]),
+        texts={
+            "words": torch.randn(1, 4, config.joint_attention_dim),
+            "summary": torch.randn(1, config.pooled_projection_dim),
+        },
+        sizes=torch.zeros(1, 6),
+    )
+    family = families.find("flux")
+    wanted, said = family.predict(whole.denoiser, shown), family.predict(trained.denoiser, shown)
+    assert not said.equal(wanted), "it is in 8 bits"
+    torch.testing.assert_close(said, wanted, rtol=0.1, atol=0.1)
+    optimizer = torch.optim.AdamW(trained.parameters.values(), lr=0.05)
+    losses = []
+    for _ in range(4):
+        loss = family.predict(trained.denoiser, shown).square().mean()
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+    trained.save(tmp_path)
+    again = made(flux, base_model_precision=kind, **options)
+    again.load(tmp_path)
+    assert family.predict(again.denoiser, shown).equal(family.predict(trained.denoiser, shown))
+
+
+def test_torchao_holds_the_same_layers_in_8_bits_as_quanto(flux):
+    denoiser = made(flux, base_model_precision="int8-torchao", base_model_default_dtype="fp32").denoiser
+    kinds = {name: type(p).__name__ for name, p in denoiser.named_parameters() if name.endswith("weight")}
+    assert kinds["transformer_blocks.0.attn.to_q.base_layer.weight"] == "Int8Tensor"
+    assert kinds["transformer_blocks.0.norm1.linear.weight"] == "Int8Tensor"
+    assert {kinds[f"{name}.weight"] for name in ("x_embedder", "proj_out", "norm_out.linear")} == {"Parameter"}
 
 
 def test_a_base_that_is_quantised_by_the_cpu_is_never_whole_on_the_accelerator():

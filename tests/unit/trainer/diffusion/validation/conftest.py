@@ -12,6 +12,14 @@ from trainyard.trainer.run import Run
 from trainyard.trainer.secrets import Secrets
 
 
+@pytest.fixture(autouse=True)
+def hub(monkeypatch, tmp_path):
+    """An empty cache of a hub that may not be asked: its folder."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
 @pytest.fixture
 def run(attempt, tmp_path):
     output = tmp_path / "an output's folder"

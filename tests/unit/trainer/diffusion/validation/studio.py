@@ -72,7 +72,7 @@ class Studio:
         return next(p for n, p in self.denoiser.named_parameters() if "lora_A" in n)
 
     def validation(self, **given) -> Validation:
-        more = {name: given.pop(name) for name in ("network", "ema", "newest") if name in given}
+        more = {name: given.pop(name) for name in ("network", "ema", "newest", "look") if name in given}
         options = self.options(**given)
         plan = Plan.of(options)
         return Validation(

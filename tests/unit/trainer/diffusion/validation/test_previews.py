@@ -1,10 +1,14 @@
 """What is shown while a picture is made, and what it is made visible with."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from tests.unit.trainer.diffusion.validation.studio import CPU, seen
+from trainyard.trainer.diffusion import families
 from trainyard.trainer.diffusion.data.images import pixels
 from trainyard.trainer.diffusion.validation.previews import Colours, Tiny
 from trainyard.trainer.failures import ConfigError
@@ -74,6 +78,76 @@ def test_a_decoder_that_does_not_fit_is_refused_before_the_training_by_its_folde
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderTiny", "latent_channels": 4}')
     with pytest.raises(ConfigError, match="validation_preview_decoder"):
         Tiny.load(str(tmp_path), 4, CPU)
+
+
+@pytest.fixture
+def cached(hub, decoder):
+    """Lay a decoder into the hub's cache, as its client does; its folder there."""
+
+    def lay(name, channels):
+        repository = hub / f"models--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("5e" * 20)
+        return Path(shutil.copytree(decoder(channels), repository / "snapshots" / ("5e" * 20)))
+
+    return lay
+
+
+def told(attempt):
+    return [event["message"] for event in attempt.data("log") if event["message"].startswith("previews are")]
+
+
+def test_the_familys_own_decoder_is_taken_from_the_hub_unless_another_one_is_asked_for(
+    studio, attempt, decoder, cached
+):
+    studio.drawn(validation_preview=True, validation_preview_decoder=decoder(4))
+    path = studio.run.spec.output / attempt.data("validation")[0]["path"]
+    by_folder = seen(path).tobytes()
+    assert told(attempt) == []
+    cached("madebyollin/taef1", 4)
+    studio.drawn(validation_preview=True)
+    assert seen(path).tobytes() == by_folder
+    cached("me/mine", 4)
+    studio.drawn(validation_preview=True, validation_preview_decoder="me/mine")
+    assert seen(path).tobytes() == by_folder
+    assert told(attempt) == [f"previews are decoded by {name}" for name in ("madebyollin/taef1", "me/mine")]
+
+
+def test_where_a_hub_gives_no_decoder_that_fits_colours_are_shown_and_the_log_says_why(
+    studio, attempt, cached, decoder
+):
+    def shown(**given):
+        studio.drawn(validation_preview=True, **given)
+        return seen(studio.run.spec.output / attempt.data("validation")[-2]["path"]).tobytes()
+
+    fitted = shown(validation_preview_decoder="me/none")
+    other = cached("madebyollin/taef1", 16)
+    assert shown() == fitted
+    for file in other.glob("*.safetensors"):
+        file.write_bytes(b"cut")
+    assert shown() == fitted
+    shutil.rmtree(other)
+    assert shown(validation_preview_decoder=decoder(4)) != fitted
+    absent, unfit, broken = told(attempt)
+    assert absent.startswith("previews are colours fitted to the training pictures: ")
+    assert "me/none" in absent and "not in the cache" in absent
+    assert "it is for latents of 16 channels, the model's have 4" in unfit
+    assert "madebyollin" in broken and "16 channels" not in broken
+    assert {event["kind"] for event in attempt.data("validation")} == {"preview", "picture"}
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("flux", "madebyollin/taef1"), ("sdxl", "madebyollin/taesdxl"), ("pixart_sigma", "madebyollin/taesdxl")],
+)
+def test_each_family_has_a_decoder_for_the_latents_of_its_vae(family, name):
+    assert families.find(family).tiny_vae == name
+
+
+def test_what_is_no_hub_id_is_refused_as_a_decoder(studio):
+    with pytest.raises(ConfigError, match="a hub id, owner/name, or the folder of a decoder would be right"):
+        studio.validation(validation_preview=True, validation_preview_decoder="taef1")
+    studio.validation(validation_preview=False, validation_preview_decoder="taef1")
 
 
 class Tinted:

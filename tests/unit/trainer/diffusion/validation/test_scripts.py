@@ -1,5 +1,6 @@
 """Scripts of the caller's own: split, then filled; refused before the training, told after; they never end it."""
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -19,6 +20,12 @@ def options(**given):
 
 def told(run):
     return json.loads((run.spec.output / "told.json").read_text())
+
+
+def lives(pid):
+    with contextlib.suppress(OSError):
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    return False
 
 
 def ended(scripts, attempt, count=1):
@@ -156,15 +163,18 @@ def test_a_stop_ends_the_validation_that_is_waited_for(run, attempt, program):
 def test_at_the_end_a_script_has_a_grace_and_is_then_ended_with_what_it_started(run, attempt, program):
     script = program(
         "import subprocess; p = subprocess.Popen(['sleep', '60'])\n"
-        "pathlib.Path('child').write_text(str(p.pid)); time.sleep(60)"
+        "pathlib.Path('child.new').write_text(str(p.pid)); os.rename('child.new', 'child'); time.sleep(60)"
     )
     scripts = Scripts(options(post_checkpoint_script=script), run, grace_seconds=1.0)
     scripts.checkpoint(Path("/c"), 1)
+    until = time.monotonic() + 30
+    while not (run.spec.output / "child").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
     scripts.close()
     child = (run.spec.output / "child").read_text()
     assert "was ended, as the run is over" in attempt.data("log")[-1]["message"]
-    until = time.monotonic() + 5
-    while Path(f"/proc/{child}/stat").exists() and " Z " not in Path(f"/proc/{child}/stat").read_text():
+    while lives(child):
         assert time.monotonic() < until
         time.sleep(0.02)
 

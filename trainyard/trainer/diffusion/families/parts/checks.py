@@ -31,22 +31,6 @@ def missing(weights: Weights, parts: Iterable[str], elsewhere: Mapping[str, Sequ
     return found
 
 
-def not_in_one_file(weights: Weights, family: str) -> list[str]:
-    """A message where the weights are a single file, which some families are not read from."""
-    if weights.root.is_dir():
-        return []
-    where = f"{AT}.pretrained_model_name_or_path: {weights.name}"
-    return [f"{where}: {family} is not read from a single file in this version; a diffusers folder would be right"]
-
-
-def whole_of_one_file(options: "Options", weights: Weights) -> list[str]:
-    """A message where all weights of a single file shall be trained: the result would lack the folder's other parts."""
-    if options.model_type != "full" or weights.root.is_dir():
-        return []
-    why = "the result of a full fine-tune is a diffusers folder, and is made of one"
-    return [f"{AT}.model_type: {weights.name} is a single file: {why}; lora, or such a folder, would be right"]
-
-
 def not_elsewhere(options: "Options", family: str, elsewhere: Mapping[str, Sequence[str]]) -> list[str]:
     """A message for each option that names a part which the family does not have."""
     names = [field.name for field in attrs.fields(type(options)) if _names_part(field.name)]

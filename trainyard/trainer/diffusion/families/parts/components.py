@@ -45,6 +45,22 @@ def load(
     return module.to(device).eval().requires_grad_(False)
 
 
+def blank(kind: Any, weights: Weights, part: str, dtype: torch.dtype, told: Mapping[str, Any]) -> Any:
+    """The same of diffusers, frozen, with shapes and nothing in them. Raises `ModelError` and its kin."""
+    from accelerate import init_empty_weights
+
+    place = weights.need(part)
+    try:
+        if place.is_file():
+            module = single_file.blank(kind, place, told)
+        else:
+            with init_empty_weights():
+                module = kind.from_config(weights.config(part))
+    except Exception as e:
+        raise from_source(e, f"{weights.name}: {part} ({place})") from e
+    return torch.nn.Module.to(module, dtype).eval().requires_grad_(False)
+
+
 def tokenizer(kind: Any, weights: Weights, part: str) -> Any:
     """A tokenizer of class `kind`."""
     folder = weights.need(part)

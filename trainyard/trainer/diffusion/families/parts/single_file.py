@@ -8,7 +8,7 @@ import torch
 from attrs import frozen
 from safetensors import safe_open
 
-from trainyard.trainer.diffusion.families.parts import bfl, ldm_unet, ldm_vae, open_clip
+from trainyard.trainer.diffusion.families.parts import bfl, ldm_unet, ldm_vae, open_clip, pixart
 from trainyard.trainer.failures import ModelError
 from trainyard.trainer.tensors import Tensor, damage, tensors_of
 
@@ -31,6 +31,16 @@ class _Reader:
 
 def load(kind: Any, path: Path, dtype: torch.dtype, told: Mapping[str, Any]) -> Any:
     """A module of class `kind` on the CPU; `told` is what no tensor says. Raises `ModelError`."""
+    module = blank(kind, path, told)
+    try:
+        state = _state(_READERS[kind.__name__], path, dtype, tensors_of(path))
+    except KeyError as e:
+        raise _other(path, kind, e) from e
+    return torch.nn.Module.to(_filled(module, state, path, kind), dtype)
+
+
+def blank(kind: Any, path: Path, told: Mapping[str, Any]) -> Any:
+    """The same without what is in the tensors: all parameters lie on meta. Raises `ModelError`."""
     reader = _READERS.get(kind.__name__)
     if reader is None:
         raise ModelError(f"{path}: a {kind.__name__} is not read from a single file in this version; give a folder")
@@ -42,13 +52,14 @@ def load(kind: Any, path: Path, dtype: torch.dtype, told: Mapping[str, Any]) -> 
     from accelerate import init_empty_weights
 
     try:
-        tensors = tensors_of(path)
         with init_empty_weights():
-            module = reader.blank(kind, tensors, told)
-        state = _state(reader, path, dtype, tensors)
+            return reader.blank(kind, tensors_of(path), told)
     except KeyError as e:
-        raise ModelError(f"{path}: is no {kind.__name__}: {e.args[0]} is not as expected in it") from e
-    return _filled(module, state, path, kind)
+        raise _other(path, kind, e) from e
+
+
+def _other(path: Path, kind: Any, lacking: KeyError) -> ModelError:
+    return ModelError(f"{path}: is no {kind.__name__}: {lacking.args[0]} is not as expected in it")
 
 
 def _state(reader: _Reader, path: Path, dtype: torch.dtype, tensors: Mapping[str, Tensor]) -> dict[str, torch.Tensor]:
@@ -74,6 +85,10 @@ def _filled(module: Any, state: dict[str, torch.Tensor], path: Path, kind: Any) 
 
 def _flux(kind: Any, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Any:
     return kind(**bfl.config(tensors))
+
+
+def _pixart(kind: Any, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Any:
+    return kind(**pixart.config(tensors, told))
 
 
 def _t5(kind: Any, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Any:
@@ -157,6 +172,7 @@ _READERS = {
     "CLIPTextModelWithProjection": _Reader(_second_clip, open_clip.renamed),
     "AutoencoderKL": _Reader(_vae, ldm_vae.renamed),
     "FluxTransformer2DModel": _Reader(_flux, bfl.renamed),
+    "PixArtTransformer2DModel": _Reader(_pixart, pixart.renamed),
     "T5EncoderModel": _Reader(_t5, _of_t5),
     "CLIPTextModel": _Reader(_clip, _of_clip),
 }

@@ -1,12 +1,12 @@
 """What most families answer alike."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from trainyard.trainer.diffusion.families.family import Embedding
-from trainyard.trainer.diffusion.families.parts.components import computed_in, load
+from trainyard.trainer.diffusion.families.parts.components import blank, computed_in, load
 from trainyard.trainer.diffusion.families.parts.latents import WithVae
 from trainyard.trainer.diffusion.weights import Weights
 
@@ -18,6 +18,9 @@ class Usual(WithVae):
     """A `family.Family` whose embeddings are all of one length, that edits nothing and is told no guidance."""
 
     part: str
+    tiny_vae: str | None = None
+    classes: ClassVar[Mapping[str, str]] = {}
+    everywhere: ClassVar[Mapping[str, str]] = {}
 
     def kind(self) -> Any:
         """The denoiser's class in diffusers."""
@@ -35,8 +38,18 @@ class Usual(WithVae):
         self, weights: Weights, options: "Options", device: torch.device, dtype: torch.dtype | None = None
     ) -> torch.nn.Module:
         """See `family.Family.denoiser`."""
-        found: torch.nn.Module = load(self.kind(), weights, self.part, dtype or computed_in(options), device)
+        told = self.told(weights, options)
+        found: torch.nn.Module = load(self.kind(), weights, self.part, dtype or computed_in(options), device, told)
         return found
+
+    def blank(self, weights: Weights, options: "Options", dtype: torch.dtype) -> torch.nn.Module:
+        """See `family.Family.blank`."""
+        found: torch.nn.Module = blank(self.kind(), weights, self.part, dtype, self.told(weights, options))
+        return found
+
+    def told(self, weights: Weights, options: "Options") -> Mapping[str, Any]:
+        """What the tensors of a single file do not say of the denoiser."""
+        return {}
 
     def guidance(self, options: "Options", count: int, generator: torch.Generator) -> torch.Tensor | None:
         """See `family.Family.guidance`."""

@@ -66,6 +66,9 @@ class Averages(Usual):
     def denoiser(self, weights: Any, options: Any, device: Any, dtype: Any = None) -> torch.nn.Module:
         return Net()
 
+    def outline(self, denoiser: Any, options: Any, count: int) -> tuple[int, dict[str, torch.Tensor]]:
+        return 3, {"words": torch.zeros(count, 1)}
+
     def noise(self, weights: Any, options: Any) -> Flow:
         return Flow.of(options, {}, patch=1)
 
