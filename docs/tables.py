@@ -67,9 +67,9 @@ def dataloader() -> str:
 
 def later_options() -> str:
     """What SimpleTuner has and this version refuses."""
-    names = ", ".join(f"`{name}`" for name in sorted(later.OPTIONS))
+    names = ", ".join(f"`{name}`" for name in sorted(later.OPTIONS.keys() - later.HINTS))
     beginnings = ", ".join(f"`{name}…`" for name in later.FAMILIES_OF_OPTIONS)
-    entries = ", ".join(f"`{name}`" for name in sorted(later.ENTRIES))
+    entries = ", ".join(f"`{name}`" for name in sorted(later.ENTRIES.keys() - later.HINTS))
     return f"Options: {names}; and {beginnings}.\n\nFields of an entry: {entries}."
 
 
@@ -127,7 +127,8 @@ def _fields(kind: type[Body]) -> str:
 def _option(definition: Definition) -> tuple[str, str, str, str]:
     names = ", ".join(f"`{name}`" for name in (definition.name, *definition.aliases))
     if definition.choices:
-        type_ = ", ".join(f"`{choice}`" for choice in definition.choices)
+        several = "list of " if definition.type == "list" else ""
+        type_ = several + ", ".join(f"`{choice}`" for choice in definition.choices)
     else:
         type_ = " ".join(filter(None, (definition.type, definition.limits)))
     return names, _json(definition.default), type_, definition.help

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -24,6 +25,15 @@ DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
 #: The longest begin first: at the end one of them would leave the other workers idle.
 _LONG = ("benchmarks", "test_readme", "test_demo", "test_stalls", "test_custom_backend", "test_overfit")
+
+#: No example has a time limit, as any thread may be held up; in CI each run tries the same ones.
+hypothesis.settings.register_profile(
+    "ours",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("TRAINYARD_CI")) or hypothesis.settings.default.derandomize,
+)
+hypothesis.settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from tests.server import free_port
 
-_START_SECONDS = 30
+_START_SECONDS = 120
 
 
 @frozen

@@ -13,15 +13,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_START_SECONDS = 30
+_START_SECONDS = 120
 ENDS = ("succeeded", "failed", "cancelled")
 
 
+_HELD: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port for a server of ours; while this process lives it is given to nobody who asks for any port.
+
+    A socket that does not listen holds it: servers that set SO_REUSEADDR, as ours do, are let in beside it.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    _HELD.append(probe)
+    port: int = probe.getsockname()[1]
+    return port
 
 
 class Server:

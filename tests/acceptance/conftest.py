@@ -1,6 +1,7 @@
 """A tiny real model and real data for whole jobs."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,38 @@ from typing import Any
 import pytest
 
 from tests.tiny import PLAIN_TEXTS, make_tiny_llama
+
+_SLOW = """
+import os, sys, time
+from pathlib import Path
+
+def wait(event, args):  # before each event a run looks at its fence
+    if event == "open" and str(args[0]).endswith("/attempt") and slow.exists():
+        time.sleep(0.1)
+
+if os.environ.get("TRAINYARD_ATTEMPT_DIR", "").endswith("/1.0"):
+    slow = Path(__file__).with_name(os.environ["TRAINYARD_JOB_ID"])
+    sys.addaudithook(wait)
+"""
+
+
+@pytest.fixture
+def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Lets a job's first run take its time over each event, so that a test can act before it is over.
+
+    To be called before the server is started; until the file that it returns is removed.
+    """
+    folder = tmp_path / "slowly"
+
+    def make(job_id: str) -> Path:
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(_SLOW)
+        (folder / job_id).touch()
+        others = os.environ.get("PYTHONPATH")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *([others] if others else [])]))
+        return folder / job_id
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ import pytest
 
 from tests.server import Server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_backend"
 PROGRAM = "import os; print('niceness', os.nice(0), flush=True)"
 
 
 def run(*argv: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=880, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     return done.stdout
 

@@ -15,7 +15,7 @@ from tests.pictures import draw
 from tests.tiny_diffusion import shared_tiny
 from trainyard.guard import processes_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def keys(path: Path) -> list[str]:
 def test_a_document_becomes_an_adapter_of_each_family(server, drawing, tmp_path, family):
     server.start()
     server.post(drawing("a", family, validation_prompt="a red circle", validation_num_inference_steps=2))
-    job = server.wait_end("a", seconds=240)
+    job = server.wait_end("a", seconds=600)
     events = server.events("a")
     assert job["status"] == "succeeded", events[-1]
     progress = [e["data"] for e in events if e["type"] == "job.progress"]
@@ -75,7 +75,8 @@ def test_a_document_becomes_an_adapter_of_each_family(server, drawing, tmp_path,
     assert (final / "validation.png").is_file()
 
 
-def test_a_killed_trainer_is_tried_again_and_goes_on(server, drawing):
+def test_a_killed_trainer_is_tried_again_and_goes_on(server, drawing, slowly):
+    slowly("a")
     server.start()
     document = drawing("a", "flux", max_retries=1)
     document["tuning_parameters"] |= {"max_steps": 40, "save_steps": 5}
@@ -88,7 +89,7 @@ def test_a_killed_trainer_is_tried_again_and_goes_on(server, drawing):
     uid = server.get("/train/a")["uid"]
     trainer = next(pid for pid in processes_of(f"{uid}.1.0") if pid != guard)
     os.kill(trainer, signal.SIGKILL)
-    assert server.wait_end("a", seconds=240)["status"] == "succeeded"
+    assert server.wait_end("a", seconds=600)["status"] == "succeeded"
     steps = [e["data"]["step"] for e in server.events("a") if e["type"] == "job.progress"]
     assert steps[-1] == 40 and set(steps) == set(range(1, 41))
     assert any("goes on from step" in e["message"] for e in server.events("a"))

@@ -1,5 +1,6 @@
 """From JSON to a trained adapter, through the real service, guard and trainer; and through kills of each of them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -22,8 +23,12 @@ def runs(server, job_id: str) -> list[int]:
     return processes_of(f"{server.get(f'/train/{job_id}')['uid']}.1.0")
 
 
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 def wait_for_step(server, job_id: str, step: int) -> None:
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while time.monotonic() < until:
         job = server.get(f"/train/{job_id}")
         assert job["status"] not in ("failed", "cancelled"), server.events(job_id)[-1]
@@ -55,12 +60,15 @@ def test_a_document_becomes_an_adapter_that_the_stock_loader_reads(server, train
     assert [c["step"] for c in checkpoints] == [10, 20]
     assert Path(events[-1]["data"]["final_uri"]) == output / "final"
     mirrored = tmp_path / "logs" / "a"
-    until = time.monotonic() + 10
-    while not (mirrored / "events.jsonl").exists() or "job.succeeded" not in (mirrored / "events.jsonl").read_text():
+    until = time.monotonic() + 60
+    while not (mirrored / "metrics.jsonl").exists() or len(lines(mirrored / "metrics.jsonl")) < 20:
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert [json.loads(line) for line in (mirrored / "events.jsonl").read_text().splitlines()] == events
-    assert len((mirrored / "metrics.jsonl").read_text().splitlines()) == 20
+    while "job.succeeded" not in (mirrored / "events.jsonl").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert [json.loads(line) for line in lines(mirrored / "events.jsonl")] == events
+    assert len(lines(mirrored / "metrics.jsonl")) == 20
     status, log = server.request("GET", "/train/a/logs")
     assert (status, log.startswith("── attempt 1.0")) == (200, True)
     _loads_by_peft(output / "final", manifest)
@@ -74,7 +82,8 @@ def _loads_by_peft(adapter: Path, manifest: dict) -> None:
     assert manifest
 
 
-def test_a_killed_service_finds_its_run_again_and_tells_every_step(server, training):
+def test_a_killed_service_finds_its_run_again_and_tells_every_step(server, training, slowly):
+    slow = slowly("a")
     server.start()
     server.post(training("a", max_steps=150))
     wait_for_step(server, "a", 3)
@@ -83,6 +92,7 @@ def test_a_killed_service_finds_its_run_again_and_tells_every_step(server, train
     time.sleep(0.5)
     os.kill(guard, 0)
     server.start()
+    slow.unlink()
     assert owner(server, "a") == guard
     job = server.wait_end("a")
     assert job["status"] == "succeeded", server.events("a")[-1]
@@ -103,7 +113,7 @@ def test_a_run_that_ends_while_the_service_is_down_is_told_afterwards(server, tr
         assert time.monotonic() < until
         time.sleep(0.1)
     server.start()
-    assert server.wait_end("a", seconds=20)["status"] == "succeeded"
+    assert server.wait_end("a")["status"] == "succeeded"
     assert [e["data"]["step"] for e in server.events("a") if e["type"] == "job.progress"] == list(range(1, 31))
 
 
@@ -113,7 +123,7 @@ def test_a_killed_trainer_is_a_failure_that_says_killed(server, training):
     wait_for_step(server, "a", 2)
     trainer = next(pid for pid in runs(server, "a") if pid != owner(server, "a"))
     os.kill(trainer, signal.SIGKILL)
-    job = server.wait_end("a", seconds=30)
+    job = server.wait_end("a")
     end = server.events("a")[-1]
     assert (job["status"], job["reason"]) == ("failed", "killed")
     assert (end["data"]["signal"], end["data"]["exit_code"]) == (9, None)
@@ -125,7 +135,7 @@ def test_a_killed_guard_is_a_lost_run_and_nothing_of_it_is_left(server, training
     server.post(training("a", max_steps=100_000))
     wait_for_step(server, "a", 2)
     os.kill(owner(server, "a"), signal.SIGKILL)
-    job = server.wait_end("a", seconds=60)
+    job = server.wait_end("a")
     assert (job["status"], job["reason"]) == ("failed", "lost")
     assert runs(server, "a") == []
 
@@ -137,7 +147,7 @@ def test_cancel_leaves_a_complete_checkpoint_and_no_process(server, training, tm
     wait_for_step(server, "a", 2)
     status, job = server.request("POST", "/train/a/cancel")
     assert (status, job["phase"]) == (202, "stopping")
-    job = server.wait_end("a", seconds=40)
+    job = server.wait_end("a")
     assert (job["status"], job["reason"]) == ("cancelled", "cancelled")
     (checkpoint,) = server.get("/train/a/checkpoints")["checkpoints"]
     assert (Path(checkpoint["uri"]) / "checkpoint.json").exists()
@@ -149,10 +159,10 @@ def test_cancel_leaves_a_complete_checkpoint_and_no_process(server, training, tm
 def test_past_its_time_a_run_stops_after_a_checkpoint(server, training):
     server.settings["GRACE_SECONDS"] = "30"
     server.start()
-    document = training("a", max_steps=100_000)
-    document["resources"]["max_duration_minutes"] = 0.2
-    server.post(document)
-    job = server.wait_end("a", seconds=90)
+    server.post(training("a", max_steps=100_000))
+    wait_for_step(server, "a", 2)
+    assert server.request("PATCH", "/train/a", {"resources": {"max_duration_minutes": 0.01}})[0] == 202
+    job = server.wait_end("a")
     assert (job["status"], job["reason"]) == ("failed", "time_limit")
     assert len(server.get("/train/a/checkpoints")["checkpoints"]) == 1
 
@@ -207,7 +217,8 @@ def test_a_secret_never_shows_in_log_events_folder_or_answers(server, training, 
     shown = json.dumps(server.events("a")) + json.dumps(server.get("/train/a"))
     shown += server.request("GET", "/train/a/logs")[1] + server.log.read_text()
     for path in [*tmp_path.rglob("*")]:
-        if path.is_file() and path.suffix != ".safetensors":
-            shown += path.read_bytes().decode(errors="replace")
+        with contextlib.suppress(FileNotFoundError):  # written aside, and renamed since it was listed
+            if path.is_file() and path.suffix != ".safetensors":
+                shown += path.read_bytes().decode(errors="replace")
     assert "extremely-secret" not in shown
     assert "equally-secret" not in shown

@@ -1,6 +1,8 @@
 """`examples/own_trainer`, as its README says: a program of the standard library, and a stock Hugging Face script."""
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.test_local_training import runs
 from tests.acceptance.test_pause_and_resume import wait_for
 
 pytestmark = pytest.mark.slow
@@ -48,9 +51,12 @@ def test_its_steps_are_told_without_a_gap_while_the_service_is_killed_and_starte
     server.start()
     server.post(own("killed", 80))
     wait_for(server, "killed", lambda job: (job["progress"] or {}).get("step", 0) > 10)
+    (program,) = runs(server, "killed")
     server.kill()
     time.sleep(0.5)
+    os.kill(program, signal.SIGSTOP)  # or it could be over before the service is back
     server.start()
+    os.kill(program, signal.SIGCONT)
     job = server.wait_end("killed")
     assert (job["status"], job["progress"]["step"], job["progress"]["total_steps"]) == ("succeeded", 80, 80)
     assert steps(server, "killed") == list(range(1, 81))

@@ -11,7 +11,7 @@ from tests.acceptance.test_local_training import owner, wait_for_step
 pytestmark = pytest.mark.slow
 
 
-def wait_for(server, job_id: str, holds, seconds: float = 60) -> dict:
+def wait_for(server, job_id: str, holds, seconds: float = 180) -> dict:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if holds(job := server.get(f"/train/{job_id}")):
@@ -25,7 +25,8 @@ def losses(server, job_id: str) -> list[tuple[int, float]]:
     return sorted(found.items())
 
 
-def test_a_paused_run_goes_on_to_the_same_losses(server, training):
+def test_a_paused_run_goes_on_to_the_same_losses(server, training, slowly):
+    slowly("paused")
     server.start()
     server.post(training("whole", max_steps=60, lr_scheduler="cosine"))
     assert server.wait_end("whole")["status"] == "succeeded"
@@ -45,7 +46,8 @@ def test_a_paused_run_goes_on_to_the_same_losses(server, training):
     assert losses(server, "paused") == losses(server, "whole")
 
 
-def test_a_killed_run_is_tried_again_from_its_checkpoint_with_the_same_losses(server, training):
+def test_a_killed_run_is_tried_again_from_its_checkpoint_with_the_same_losses(server, training, slowly):
+    slowly("killed")
     server.settings["RETRY_SECONDS"] = "0.1"
     server.start()
     server.post(training("whole", max_steps=60, save_steps=5))
@@ -63,7 +65,7 @@ def test_a_killed_run_is_tried_again_from_its_checkpoint_with_the_same_losses(se
 
 def test_a_cancelled_job_goes_on_with_more_epochs_and_on_demand_writes_a_checkpoint(server, training):
     server.start()
-    server.post(training("a", max_steps=400))
+    server.post(training("a", max_steps=100_000))
     wait_for_step(server, "a", 5)
     status, answer = server.request("POST", "/train/a/checkpoint")
     assert (status, "command_id" in answer) == (202, True)
@@ -76,12 +78,15 @@ def test_a_cancelled_job_goes_on_with_more_epochs_and_on_demand_writes_a_checkpo
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
 
 
-def test_a_changed_learning_rate_holds_from_the_step_that_is_told(server, training):
+def test_a_changed_learning_rate_holds_from_the_step_that_is_told(server, training, slowly):
+    slow = slowly("a")
     server.start()
     server.post(training("a", max_steps=300, lr_scheduler="constant"))
     wait_for_step(server, "a", 5)
     body = {"tuning_parameters": {"learning_rate": 1e-5, "max_steps": 60}}
     assert server.request("PATCH", "/train/a", body)[0] == 202
+    wait_for(server, "a", lambda _: any(e["type"] == "job.changed" for e in server.events("a")))
+    slow.unlink()
     job = server.wait_end("a")
     assert job["status"] == "succeeded"
     (changed,) = [e for e in server.events("a") if e["type"] == "job.changed"]

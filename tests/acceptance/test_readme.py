@@ -1,5 +1,6 @@
 """The README's commands, as a reader types them, against a real server."""
 
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: `<!-- run: words; words -->` before a block: it is run, and its output has all of the words.
 BLOCK = re.compile(r"<!-- (run[\w ]*): ([^\n]*) -->\n```bash\n(.*?)```", re.DOTALL)
 TOKEN = "of-the-test"
+#: What a reader sees come before a pause of the README is long enough.
+SEEN = {"sleep 3": "slow-1 running", "sleep 1": "slow-1 cancelled"}
 
 
 def blocks(mark: str) -> list[tuple[list[str], str]]:
@@ -46,25 +49,31 @@ class Reader:
 
     def types(self, code: str) -> str:
         """What a block prints; it must end well. Whatever it started is gone afterwards."""
-        for old, new in (("localhost:8001", f"127.0.0.1:{self.server.port}"), ("9000", str(self.hook_port))):
+        for old, new in (("9000", str(self.hook_port)), ("localhost:8001", f"127.0.0.1:{self.server.port}")):
             code = code.replace(old, new)
-        shell = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", code],
-            cwd=self.folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        code = re.sub(r"(?m)^sleep \d+$", _when_seen, code)
+        printed = self.folder / "printed"
+        with printed.open("wb") as output:
+            shell = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", code],
+                cwd=self.folder,
+                env=self.environ | {"PRINTED": str(printed)},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         try:
-            printed, _ = shell.communicate(timeout=240)
+            shell.wait(600)
         finally:
-            if shell.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)
-                shell.wait()
-        assert shell.returncode == 0, f"{code}\n{printed}"
-        return printed
+            shell.wait()
+        assert shell.returncode == 0, f"{code}\n{printed.read_text()}"
+        return printed.read_text()
+
+
+def _when_seen(pause: re.Match[str]) -> str:
+    return f"until grep -q '{SEEN[pause[0]]}' \"$PRINTED\"; do sleep 0.1; done\n{pause[0]}"
 
 
 @pytest.fixture
@@ -85,17 +94,20 @@ def check(reader: Reader, mark: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_of_the_readme_do_what_it_says(reader: Reader) -> None:
     check(reader, "run")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_readmes_job_that_trains_leaves_an_adapter(reader: Reader) -> None:
     pytest.importorskip("peft")
     check(reader, "run slowly")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_token_of_the_readme_opens_the_service(tmp_path: Path) -> None:
     reader = Reader(tmp_path, TOKEN)
     reader.server.start()

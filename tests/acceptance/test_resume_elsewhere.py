@@ -10,9 +10,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_job_stopped_here_goes_on_elsewhere_to_the_losses_of_the_undisturbed_run(
-    server, training, tmp_path, monkeypatch
+    server, training, slowly, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PYTHONPATH", str(elsewhere.install(tmp_path / "site")))
+    slowly("moved")
     server.settings["LOCAL_CPU_JOBS"] = "2"
     server.start()
     server.post(training("whole", max_steps=40, lr_scheduler="cosine"))

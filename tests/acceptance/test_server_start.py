@@ -28,14 +28,12 @@ def start_in_vain(server: Server) -> str:
     """Starts a server that can't start; what it said."""
     server.start(wait=False)
     assert server.process is not None
-    assert server.process.wait(timeout=30) == 70
+    assert server.process.wait(timeout=120) == 70
     return server.log.read_text()
 
 
 def test_a_port_in_use_is_named_with_what_to_do(server):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", server.port))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", server.port)):
         said = start_in_vain(server)
     assert f"127.0.0.1:{server.port}" in said
     assert "--port" in said

@@ -102,10 +102,10 @@ def test_a_requeued_run_goes_on_from_its_checkpoint_as_the_next_attempt(
     job = reaches(server, "again", 7)
     number = job["backend_job_id"]
     slurm.call("scontrol", "requeue", number)
-    slurm.until(lambda: events(server, "again", "retrying"))
+    slurm.until(lambda: events(server, "again", "retrying"), seconds=120)
     [retrying] = events(server, "again", "retrying")
     assert (retrying["reason"], retrying["resumed_from"] >= 5) == ("preempted", True)
-    slurm.until(lambda: steps(server, "again", 2), seconds=90)
+    slurm.until(lambda: steps(server, "again", 2), seconds=240)
     folder = server.data_dir / "jobs/again"
     assert (folder / "attempt").read_text() == "1.1\n"
     server.request("POST", "/train/again/cancel")

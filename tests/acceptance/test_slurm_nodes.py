@@ -25,11 +25,11 @@ def test_two_nodes_end_as_the_first_process_does(
     for job_id in ("asked", "killed"):
         server.post(put(training(job_id, max_steps=100_000), secret))
     for job_id in ("asked", "killed"):
-        slurm.until(lambda job_id=job_id: (server.get(f"/train/{job_id}")["progress"] or {}).get("step", 0) > 1, 120)
+        slurm.until(lambda job_id=job_id: (server.get(f"/train/{job_id}")["progress"] or {}).get("step", 0) > 1, 240)
     server.request("POST", "/train/asked/cancel")
     ranks, said = server.data_dir / "jobs/killed/attempts/1.0/ranks", server.data_dir / "jobs/killed/train.log"
     (ranks / STACKS).touch()
-    slurm.until(lambda: "most recent call first" in said.read_text())
+    slurm.until(lambda: "most recent call first" in said.read_text(), 120)
     rank = (ranks / "1.pid").read_text()
     began = processes_of(f"{server.get('/train/killed')['uid']}.1.0")
     sruns = [environment(pid) for pid in began if name(pid) == "srun"]

@@ -45,7 +45,7 @@ def test_everything_lies_in_the_bucket_and_a_killed_service_completes_it(server,
     ]
     assert f"{PROJECT}/results/remote/final/adapter_model.safetensors" in s3.objects(PROJECT)
     logs = f"{PROJECT}/logs/remote"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while "job.succeeded" not in s3.get(f"{logs}/events.jsonl").decode():
         assert time.monotonic() < until
         time.sleep(0.1)

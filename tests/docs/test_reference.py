@@ -111,7 +111,7 @@ def test_every_option_of_the_diffusion_engine_is_documented_with_its_default_and
         assert all(f"`{name}`" in names for name in (one.name, *one.aliases))
         assert meaning.startswith(one.help)
         assert default in (f"`{one.default}`".replace("True", "true").replace("False", "false"), "none", "empty")
-        assert (default == "none") == (one.default in (None, ())), one.name
+        assert (default == "none") == (one.default in (None, (), [])), one.name
 
 
 def test_every_command_is_in_the_readme() -> None:

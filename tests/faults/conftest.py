@@ -14,6 +14,8 @@ import pytest
 
 from trainyard import guard
 
+UNTIL_GO = 'until [ -e "${TRAINYARD_SPEC%/*}/go" ]; do sleep 0.02; done'
+
 
 class Guarded:
     """Runs `guard.py` the way a backend does; `end` cleans up whatever a failed test left."""
@@ -21,6 +23,7 @@ class Guarded:
     def __init__(self, job: Path) -> None:
         self.job = job
         self.uid = uuid.uuid4().hex
+        self.program = guard.__file__
         self.started: list[subprocess.Popen[bytes]] = []
         self.spec()
 
@@ -29,7 +32,7 @@ class Guarded:
         (self.job / "spec.json").write_text(json.dumps(defaults | values))
 
     def start(self, *argv: str, options: tuple[str, ...] = (), n: int = 1, **env: str) -> subprocess.Popen[bytes]:
-        own = [sys.executable, "-I", "-S", guard.__file__, *options, str(self.job), str(n), "--", *argv]
+        own = [sys.executable, "-I", "-S", self.program, *options, str(self.job), str(n), "--", *argv]
         process = subprocess.Popen(own, env=os.environ | env, start_new_session=True, stderr=subprocess.PIPE)
         self.started.append(process)
         return process
@@ -38,7 +41,11 @@ class Guarded:
         return self.start("sh", "-c", script, **more)
 
     def code(self) -> int:
-        return self.started[-1].wait(20)
+        return self.started[-1].wait(90)
+
+    def go(self) -> None:
+        """Let a program go on that waits for it."""
+        (self.job / "go").touch()
 
     def folder(self, pair: str = "1.0") -> Path:
         return self.job / "attempts" / pair
@@ -52,9 +59,9 @@ class Guarded:
 
     def until(self, holds: Callable[[], object] | str) -> Any:
         """Wait until it holds; a string is waited for in the log."""
-        late = time.monotonic() + 10
+        late = time.monotonic() + 60
         while not (value := holds in self.log() if isinstance(holds, str) else holds()):
-            assert time.monotonic() < late, f"not within 10 s: {holds!r}; the log says:\n{self.log()}"
+            assert time.monotonic() < late, f"not within 60 s: {holds!r}; the log says:\n{self.log()}"
             time.sleep(0.01)
         return value
 

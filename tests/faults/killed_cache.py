@@ -1,9 +1,9 @@
 """`killed_cache.py FOLDER`: reads orders, a line each, and lets copies of itself fill the cache in FOLDER.
 
 `fill N`: a copy makes N things; answered with those it made. `at C N`: it is killed with -9 before its C-th call of the
-file system; answered `killed` or `survived`. `after S N`: it is killed after S seconds. `two N`: two copies at once;
-answered with what each made. `orphan N`: a copy is killed while a second waits for what it had in the making; answered
-with what the second made. `full N`: this process fills a disk that is too small; answered with its words
+file system; answered `killed` or `survived`. `after S N`: it is killed S seconds after one is there. `two N`: two
+copies at once; answered with what each made. `orphan N`: a copy is killed while a second waits for what it had in the
+making; answered with what the second made. `full N`: this process fills a small disk; answered with its words.
 """
 
 import itertools
@@ -93,12 +93,14 @@ def obey(folder: Path, order: str, *values: float) -> object:
         return ended(copy(lambda: (die_before(int(values[0])), Filler(folder, one).fill(count))[0]))
     if order == "after":
         child = copy(lambda: Filler(folder, one).fill(count))
+        while not any(folder.rglob("*.safetensors")):
+            time.sleep(0.01)
         time.sleep(values[0])
         os.kill(child, signal.SIGKILL)
         return ended(child)
     if order == "two":
-        children = [copy(lambda: Filler(folder, one, 0.005).fill(count))]
-        children.append(copy(lambda: Filler(folder, two, 0.005).fill(count, count // 2)))
+        children = [copy(lambda: Filler(folder, one, 0.1).fill(count))]
+        children.append(copy(lambda: Filler(folder, two, 0.1).fill(count, count // 2)))
         assert [ended(child) for child in children] == ["survived"] * 2
         return [numbers(one), numbers(two)]
     if order == "orphan":

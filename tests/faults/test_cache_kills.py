@@ -38,7 +38,7 @@ class Filling:
     def answer(self) -> Any:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, f"the program left with {self.process.wait(10)}"
+        assert line, f"the program left with {self.process.wait(60)}"
         return json.loads(line)
 
     def anew(self) -> None:
@@ -63,7 +63,7 @@ class Filling:
 def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filling]:
     made = Filling(tmp_path_factory.mktemp("fill") / "cache")
     yield made
-    made.process.communicate(timeout=20)
+    made.process.communicate(timeout=120)
 
 
 @pytest.fixture
@@ -118,6 +118,6 @@ def test_a_disk_that_fills_up_is_told_with_its_folder_and_what_was_kept_is_whole
     said, told = filling.order("full", 200)
     assert said.startswith(f"{folder}: 199 more numbers need about 3,2") and "the disk may be full before" in said
     assert told.startswith(f"no disk space: {folder}: a file of 16,") and "what was kept before is whole" in told
-    filling.process.communicate(timeout=20)
+    filling.process.communicate(timeout=120)
     filling.folder, filling.shelf = kept, Shelf(kept, "numbers", "one")
     assert 10 < len(filling.whole(200)) < 25 and filling.aside() == []

@@ -19,7 +19,7 @@ from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.generators import Generators
 from trainyard.trainer.text.state import Position
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PROGRAM = Path(__file__).with_name("killed_checkpoint.py")
 KILLS = 12
 
@@ -51,7 +51,7 @@ class Saver:
         while line := self.process.stdout.readline():
             if not expected or line.strip() == expected:
                 return line.strip()
-        raise AssertionError(f"the saver left with {self.process.wait(10)}")
+        raise AssertionError(f"the saver left with {self.process.wait(60)}")
 
     def found(self) -> Checkpoint:
         """What the next attempt goes on from; it leaves nothing half-done."""
@@ -64,7 +64,7 @@ class Saver:
         return newest
 
     def end(self) -> None:
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module", params=["lora", "full"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Guarded
+from tests.faults.conftest import UNTIL_GO, Guarded
 from trainyard import guard
 
 # A grandchild that leaves session, parent and environment behind, as a stray worker or a daemon does.
@@ -36,10 +36,10 @@ def gone(pid: int) -> bool:
 def test_a_program_that_ignores_term_is_killed_after_the_grace(guarded: Guarded) -> None:
     process = guarded.shell("trap '' TERM; echo ready; sleep 987 & sleep 986", options=("--grace", "0.3"))
     guarded.until("ready")
-    process.terminate()
     began = time.monotonic()
+    process.terminate()
     assert guarded.code() == 128 + 9
-    assert 0.25 < time.monotonic() - began < 3
+    assert 0.25 < time.monotonic() - began < 15
     assert guarded.exit()["signal"] == 9 and "reason" not in guarded.exit()
     assert "with SIGKILL, the grace of 0.3 s is over: " in guarded.log()
     assert guarded.alive() == []
@@ -47,10 +47,12 @@ def test_a_program_that_ignores_term_is_killed_after_the_grace(guarded: Guarded)
 
 @pytest.mark.parametrize("ending", ["exit 4", "sleep 985"])
 def test_a_double_forked_grandchild_in_a_session_of_its_own_is_gone_at_the_end(guarded: Guarded, ending: str) -> None:
-    process = guarded.shell(f"{HIDDEN}; echo ready; {ending}", options=("--grace", "0.2"))
+    process = guarded.shell(f"{HIDDEN}; echo ready; {UNTIL_GO}; {ending}", options=("--grace", "0.2"))
     pid = hidden(guarded)
+    guarded.until(lambda: guard.name(pid) == "sleep")
     assert not gone(pid)
     guarded.until("ready")
+    guarded.go()
     if ending != "exit 4":
         process.terminate()
     guarded.code()
@@ -59,7 +61,10 @@ def test_a_double_forked_grandchild_in_a_session_of_its_own_is_gone_at_the_end(g
     assert guarded.exit()["code"] == (4 if ending == "exit 4" else None)
 
 
-def test_helpers_that_end_by_themselves_are_not_killed(guarded: Guarded) -> None:
+def test_helpers_that_end_by_themselves_are_not_killed(guarded: Guarded, tmp_path: Path) -> None:
+    patient = tmp_path / "guard.py"
+    patient.write_text(Path(guard.__file__).read_text().replace("LINGER = 0.5", "LINGER = 30.0"))
+    guarded.program = str(patient)
     guarded.shell("sleep 0.2 & exit 0")
     assert guarded.code() == 0
     assert "killed" not in guarded.log()
@@ -69,7 +74,7 @@ def test_a_process_outside_the_tree_is_found_by_its_mark(guarded: Guarded) -> No
     with subprocess.Popen(["sleep", "984"], env=os.environ | {"TRAINYARD_RUN": f"{guarded.uid}.1.0"}) as stranger:
         other = subprocess.Popen(["sleep", "0.8"], env=os.environ | {"TRAINYARD_RUN": f"{guarded.uid}.1.01"})
         guarded.shell("exit 0")
-        assert stranger.wait(10) == -9
+        assert stranger.wait(60) == -9
         assert guarded.code() == 0
         assert other.wait() == 0
 
@@ -92,7 +97,7 @@ def test_the_ranks_get_the_signals_and_neither_launcher_nor_helpers(guarded: Gua
 def test_a_killed_guard_leaves_a_free_lock_and_a_run_that_can_be_found_and_ended(guarded: Guarded) -> None:
     process = guarded.shell("trap '' TERM; echo ready; (setsid sleep 983 &); sleep 982")
     guarded.until("ready")
-    guarded.until(lambda: len(guarded.alive()) == 3)
+    guarded.until(lambda: sorted(map(guard.name, guarded.alive())) == ["sh", "sleep", "sleep"])
     process.kill()
     process.wait()
     with (guarded.folder() / "lock").open("rb") as lock:
@@ -111,7 +116,7 @@ def test_ending_an_orphan_lets_it_save_within_the_grace(guarded: Guarded) -> Non
     guarded.until("ready")
     process.kill()
     process.wait()
-    assert guard.end_run(f"{guarded.uid}.1.0", grace=10) >= 1
+    assert guard.end_run(f"{guarded.uid}.1.0", grace=60) >= 1
     assert guarded.log().endswith("saved\n")
     assert guard.end_run(f"{guarded.uid}.1.0") == 0
 
@@ -128,10 +133,13 @@ def test_a_storm_of_forks_ends(guarded: Guarded) -> None:
 
 @pytest.mark.slow
 def test_a_log_past_its_limit_is_cut_while_the_program_writes(guarded: Guarded) -> None:
-    script = "for i in 1 2 3 4 5 6; do head -c 300000 /dev/zero | tr '\\0' x; echo; sleep 0.4; done; echo the end"
-    guarded.shell(script, options=("--log-limit", "500000"))
+    script = "for i in 1 2 3 4 5 6; do head -c 300000 /dev/zero | tr '\\0' x; echo; sleep 0.4; done; "
+    guarded.shell(script + f"{UNTIL_GO}; echo the end", options=("--log-limit", "500000"))
+    log = guarded.job / "train.log"
+    guarded.until(lambda: log.exists() and log.stat().st_size > 1_800_000 and log.stat().st_blocks * 512 < 1_000_000)
+    guarded.go()
     assert guarded.code() == 0
-    assert (guarded.job / "train.log").stat().st_blocks * 512 < 1_000_000
+    assert log.stat().st_blocks * 512 < 1_000_000
     assert guarded.log().startswith("── attempt 1.0 ── ")
     assert "over its limit of 500000 bytes: bytes 122880 to " in guarded.log()
     assert guarded.log().endswith("the end\n")

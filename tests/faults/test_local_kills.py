@@ -19,7 +19,8 @@ from common.job import Reason
 from tests.local_runs import STOPS, LocalRuns, ended, follow, kinds, local_runs
 
 GRANDCHILD = """
-script = "import os, time; os.setsid(); open('grandchild', 'w').write(str(os.getpid())); time.sleep(99)"
+script = "import os, time; os.setsid(); open('g', 'w').write(str(os.getpid())); os.rename('g', 'grandchild');"
+script += "time.sleep(99)"
 subprocess.Popen([sys.executable, "-I", "-S", "-c", script])
 until("grandchild")
 tell("progress", step=2)
@@ -29,6 +30,13 @@ tell("progress", step=2)
 @pytest.fixture
 async def runs(tmp_path: Path) -> AsyncIterator[LocalRuns]:
     async with local_runs(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def patient(tmp_path: Path) -> AsyncIterator[LocalRuns]:
+    """A program that heeds SIGTERM has its time."""
+    async with local_runs(tmp_path, grace_seconds=20) as made:
         yield made
 
 
@@ -46,23 +54,23 @@ async def begun(runs: LocalRuns, program: str) -> Handle:
     backend = runs.backend()
     handle = await runs.submit(backend, runs.spec(program))
     events = runs.folder().path / "attempts/1.0/events.jsonl"
-    await runs.until(events.exists)
+    await runs.until(lambda: events.exists() and events.stat().st_size)
     return handle
 
 
-async def test_cancel_leaves_a_checkpoint_and_no_grandchild(runs: LocalRuns) -> None:
-    handle = await begun(runs, STOPS + GRANDCHILD + "time.sleep(99)")
-    grandchild = int((runs.folder().path / "grandchild").read_text())
+async def test_cancel_leaves_a_checkpoint_and_no_grandchild(patient: LocalRuns) -> None:
+    handle = await begun(patient, STOPS + GRANDCHILD + "time.sleep(99)")
+    grandchild = int((patient.folder().path / "grandchild").read_text())
     assert exists(grandchild)
-    backend = runs.backends[0]
+    backend = patient.backends[0]
     await backend.cancel(handle, 0.5)
     await backend.cancel(handle, 0.5)
     events = await follow(backend, handle)
     assert kinds(events) == ["RunBegan", "job.progress", "job.checkpoint", "RunEnded"]
     assert (events[-1].what.code, events[-1].what.reason) == (75, None)  # type: ignore[union-attr]
-    assert runs.alive() == []
+    assert patient.alive() == []
     assert not exists(grandchild)
-    assert runs.folder().log.read_text().count("SIGTERM came") == 1
+    assert patient.folder().log.read_text().count("SIGTERM came") == 1
     assert (await backend.capacity()).free == {"gpu": 0, "cpu": 1}
 
 
@@ -73,13 +81,13 @@ async def test_a_run_that_heeds_nothing_is_killed_after_the_grace(runs: LocalRun
     await backend.cancel(handle, 0.5)
     end = await ended(backend, handle)
     assert (end.code, end.signal, end.step) == (None, 9, 2)
-    assert 0.4 < time.monotonic() - since < 10
+    assert 0.4 < time.monotonic() - since < 30
     assert runs.alive() == []
 
 
-async def test_a_run_is_cancelled_by_a_restarted_service(runs: LocalRuns) -> None:
-    handle = await begun(runs, STOPS + "tell('progress', step=1); time.sleep(99)")
-    after = runs.backend()
+async def test_a_run_is_cancelled_by_a_restarted_service(patient: LocalRuns) -> None:
+    handle = await begun(patient, STOPS + "tell('progress', step=1); time.sleep(99)")
+    after = patient.backend()
     await after.cancel(handle, 0.5)
     assert (await ended(after, handle)).code == 75
 
@@ -116,7 +124,8 @@ async def test_a_run_whose_guard_was_killed_is_lost_and_its_orphan_ended(runs: L
 
 async def test_a_run_without_a_lock_is_not_lost_while_its_guard_lives(runs: LocalRuns) -> None:
     handle = await begun(runs, "tell('progress', step=1); time.sleep(1.2)")
-    (runs.folder().path / "attempts/1.0/lock").unlink()
+    for lock in ("attempts/1.0/lock", "guard.1"):
+        (runs.folder().path / lock).unlink()
     assert (await ended(runs.backends[0], handle)).code == 0
 
 

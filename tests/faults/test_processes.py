@@ -41,13 +41,13 @@ class Pair:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         path = self.guarded.folder() / "events.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        events = [json.loads(line) for line in lines]
+        text = path.read_text() if path.exists() else ""
+        events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
         assert [event["n"] for event in events] == list(range(1, len(events) + 1)), "numbered without a hole"
         return [event["data"] for event in events if event["type"] == kind]
 
     def trains(self) -> None:
-        late = time.monotonic() + 60
+        late = time.monotonic() + 180
         while len(self.events("progress")) < 3:
             assert self.process.poll() is None and time.monotonic() < late, self.guarded.log()
             time.sleep(0.05)
@@ -97,7 +97,7 @@ def test_a_killed_worker_ends_the_run_as_killed_and_leaves_no_process(pair: Pair
     began = time.monotonic()
     os.kill(pair.rank(number), signal.SIGKILL)
     assert pair.guarded.code() == 128 + 9, pair.guarded.log()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert (pair.guarded.exit()["code"], pair.guarded.exit()["signal"]) == (None, 9)
     assert pair.guarded.alive() == []
     assert f"process {number}: ended by SIGKILL" in pair.guarded.log()

@@ -31,7 +31,9 @@ def test_every_job_that_was_answered_201_survives_a_kill(server, document):
     workers = [threading.Thread(target=post, args=(n,)) for n in range(4)]
     for worker in workers:
         worker.start()
-    time.sleep(1.5)
+    late = time.monotonic() + 60
+    while len(accepted) <= 30 and time.monotonic() < late:
+        time.sleep(0.01)
     server.kill()
     stop.set()
     for worker in workers:
@@ -68,7 +70,7 @@ def test_a_wish_to_cancel_survives_a_kill(server, document):
     server.kill()
     assert status == 202
     server.start()
-    assert server.wait_end("a", seconds=20)["status"] == "cancelled"
+    assert server.wait_end("a")["status"] == "cancelled"
 
 
 def test_a_reader_goes_on_across_a_restart_without_loss_or_repeat(server, document):
@@ -100,7 +102,7 @@ def test_a_reader_goes_on_across_a_restart_without_loss_or_repeat(server, docume
 
 def test_sigterm_leaves_runs_alone_and_says_nothing_is_lost(server, document):
     server.start()
-    server.post(document("a", duration_seconds=2, steps=20))
+    server.post(document("a", duration_seconds=5, steps=20))
     server.wait_for("a", "running")
     assert server.stop() == 0
     server.start()

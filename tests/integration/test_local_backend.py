@@ -14,7 +14,7 @@ from tests.local_runs import STOPS, LocalRuns, ended, follow, kinds, local_runs
 
 @pytest.fixture
 async def runs(tmp_path: Path) -> AsyncIterator[LocalRuns]:
-    async with local_runs(tmp_path) as made:
+    async with local_runs(tmp_path, grace_seconds=10) as made:
         yield made
 
 
@@ -88,7 +88,7 @@ async def test_a_signal_of_nobody_of_ours_is_told(runs: LocalRuns) -> None:
 
 async def test_past_its_deadline_the_run_stops_after_a_checkpoint(runs: LocalRuns) -> None:
     backend = runs.backend()
-    spec = runs.spec(STOPS + "time.sleep(60)", deadline_minutes=0.3 / 60)
+    spec = runs.spec(STOPS + "time.sleep(60)", deadline_minutes=2 / 60)
     events = await follow(backend, await runs.submit(backend, spec))
     end = events[-1].what
     assert (end.code, end.reason, end.step) == (75, Reason.TIME_LIMIT, 3)  # type: ignore[union-attr]

@@ -5,10 +5,16 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 FOLDER = "tensorboard"
 _VERSION = "brain.Event:2"
+
+
+class Scalars(Protocol):
+    """Writes the numbers of a run down."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
 
 class Board:

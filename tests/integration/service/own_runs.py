@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,14 @@ class OwnRun:
 
     async def claimed(self, attempt: int) -> None:
         """The guard has said who it is."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (self.folder.path / "attempts" / f"{attempt}.0" / "owner.json").exists():
                 await asyncio.sleep(0.02)
 
     async def job(self) -> Any:
         return await (await self.client.get(self.path)).json()
 
-    async def until(self, holds: Any, seconds: float = 20) -> Any:
+    async def until(self, holds: Any, seconds: float = 60) -> Any:
         late = time.monotonic() + seconds
         while not holds(job := await self.job()):
             assert time.monotonic() < late, (job, (await self.events())[-1])
@@ -77,7 +78,7 @@ class OwnRun:
         saved.mkdir(parents=True)
         told = {"n": n, "type": "checkpoint", "data": {"step": step, "uri": str(saved)}}
         assert (await self.post([told]))[0] == 200
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await self.events("checkpoint"):
                 await asyncio.sleep(0.02)
         return saved
@@ -85,7 +86,8 @@ class OwnRun:
     def kill_all(self, pair: str = "1.0") -> None:
         """The guard and the program, as a machine that dies would: nobody writes an outcome."""
         guard = json.loads((self.folder.path / "attempts" / pair / "owner.json").read_text())["pid"]
-        os.kill(guard, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.kill(guard, signal.SIGKILL)
 
     async def end(self) -> None:
         await self.call("POST", "/cancel")

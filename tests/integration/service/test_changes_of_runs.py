@@ -3,9 +3,11 @@
 import asyncio
 import json
 
+import attrs
 import pytest
 
-from tests.integration.service.own_runs import DEAF, OwnRun
+from backends.local.backend import LocalBackend
+from tests.integration.service.own_runs import DEAF, SLEEPS, OwnRun
 
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.05; done"
 LEARNING_RATE = {"tuning_parameters": {"learning_rate": 1e-5}}
@@ -19,10 +21,18 @@ async def run(client, settings, tmp_path):
 
 
 async def changed(run, count=1):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(found := await run.events("changed")) < count:
             await asyncio.sleep(0.02)
     return [event["data"] for event in found]
+
+
+async def command(run, values):
+    """The command with these values, as soon as it is sent."""
+    async with asyncio.timeout(30):
+        while not (found := [c for c in (await run.post([]))[1]["commands"] if c["values"] == values]):
+            await asyncio.sleep(0.02)
+    return found[0]
 
 
 async def test_a_changed_deadline_is_told_though_the_program_acknowledges_nothing_and_it_holds(run):
@@ -47,8 +57,7 @@ async def test_of_a_change_with_a_deadline_each_part_is_told_when_it_holds(run):
     assert (await run.call("PATCH", "", {"resources": {"max_duration_minutes": 7}, **LEARNING_RATE}))[0] == 202
     (told,) = await changed(run)
     assert told["new"] == {"resources.max_duration_minutes": 7}
-    commands = (await run.post([]))[1]["commands"]
-    mine = next(c for c in commands if c["values"] == {"tuning_parameters.learning_rate": 1e-5})
+    mine = await command(run, {"tuning_parameters.learning_rate": 1e-5})
     await run.post([{"n": 1, "type": "ack", "data": {"id": mine["id"], "ok": True, "step": 3}}])
     _, told = await changed(run, 2)
     assert (told["new"], told["step"]) == ({"tuning_parameters.learning_rate": 1e-5}, 3)
@@ -97,14 +106,20 @@ async def test_changes_at_once_are_all_kept_in_one_order_and_reach_the_run_in_it
     answers = await asyncio.gather(*(run.call("PATCH", "", body) for body in bodies))
     assert {status for status, _ in answers} == {202}
     kept = [entry["values"] for entry in (await run.job())["metadata"]["job_spec"]["changes"]]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(commands := (await run.post([]))[1]["commands"]) < 8:
             await asyncio.sleep(0.02)
     assert [command["values"] for command in commands] == kept
     assert sorted(values["tuning_parameters.max_steps"] for values in kept) == list(range(1, 9))
 
 
-async def test_what_a_run_is_known_to_refuse_is_a_409_with_the_path_and_the_rest_is_not(client, settings, tmp_path):
+async def test_what_a_run_is_known_to_refuse_is_a_409_with_the_path_and_the_rest_is_not(
+    client, settings, tmp_path, monkeypatch
+):
+    def waits(self, request, real=LocalBackend.build_job_spec):
+        return attrs.evolve(real(self, request), argv=("sh", "-c", SLEEPS))
+
+    monkeypatch.setattr(LocalBackend, "build_job_spec", waits)  # a trainer would end by itself: the model is none
     run = OwnRun(client, settings.jobs_dir, tmp_path, "preferring")
     model, rows = tmp_path / "model", tmp_path / "rows.jsonl"
     model.mkdir()

@@ -92,11 +92,14 @@ async def test_each_reason_has_its_status(client, play, text_job, reason: str, s
 
 
 async def test_one_that_takes_too_long_is_ended_with_its_children(client, play, text_job, tmp_path):
-    play(FORKS.format(str(tmp_path / "pids")), preflight_seconds=1.0)
-    answer = await client.post(DEEP, json=text_job)
-    problem = await answer.json()
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
-    assert "more than 1 s (TRAINYARD_PREFLIGHT_SECONDS)" in problem["detail"]
+    for seconds in (1, 4, 16):  # a slow machine needs a longer time to begin
+        play(FORKS.format(str(tmp_path / "pids")), preflight_seconds=seconds)
+        answer = await client.post(DEEP, json=text_job)
+        problem = await answer.json()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
+        assert f"more than {seconds} s (TRAINYARD_PREFLIGHT_SECONDS)" in problem["detail"]
+        if (tmp_path / "pids").exists():
+            break
     await gone(tmp_path / "pids")
 
 
@@ -110,29 +113,30 @@ async def test_one_that_is_killed_says_so(client, play, text_job):
 async def test_a_caller_who_leaves_ends_it(client, play, text_job, tmp_path):
     play(FORKS.format(str(tmp_path / "pids")))
     async with ClientSession() as session:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.5):
-                await session.post(client.make_url(DEEP), json=text_job)
+        asked = asyncio.create_task(session.post(client.make_url(DEEP), json=text_job))
+        await there(tmp_path / "pids")
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
     await gone(tmp_path / "pids")
 
 
 async def test_the_end_of_the_service_ends_it(client, parts, play, text_job, tmp_path):
     play(FORKS.format(str(tmp_path / "pids")))
     asked = asyncio.create_task(client.post(DEEP, json=text_job))
-    while not (tmp_path / "pids").exists():
-        await asyncio.sleep(0.02)
+    await there(tmp_path / "pids")
     parts.preflights.close()
     assert (await asked).status == 503
     await gone(tmp_path / "pids")
 
 
-async def test_too_many_at_once_are_refused(client, play, text_job, tmp_path):
-    play(f"import time; open({str(tmp_path / 'began')!r}, 'w'); time.sleep(30)", preflights=1, preflight_seconds=2.0)
+async def test_too_many_at_once_are_refused(client, parts, play, text_job, tmp_path):
+    play(f"import time; open({str(tmp_path / 'began')!r}, 'w'); time.sleep(60)", preflights=1)
     first = asyncio.create_task(client.post(DEEP, json=text_job))
-    while not (tmp_path / "began").exists():
-        await asyncio.sleep(0.02)
+    await there(tmp_path / "began")
     answer = await client.post(DEEP, json=text_job)
     assert (answer.status, answer.headers["Retry-After"]) == (429, "10")
+    parts.preflights.close()
     assert (await first).status == 503
 
 
@@ -155,18 +159,19 @@ def test_a_server_that_ends_leaves_no_deep_validation_behind(server, text_job, n
     asked = threading.Thread(target=_deep, args=(server, text_job), daemon=True)
     asked.start()
     pid = server.process.pid
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
         assert time.monotonic() < until
         time.sleep(0.02)
-    while b"trainyard.trainer.preflight" not in Path(f"/proc/{children[0]}/cmdline").read_bytes():
+    # Until it examines: what it needs for that it loads after it asked to be told of the service's death.
+    while b"/torch/" not in Path(f"/proc/{children[0]}/maps").read_bytes():
+        assert time.monotonic() < until
         time.sleep(0.02)
-    time.sleep(1.5)  # until it has begun: before that the death of the service is not told to it
     server.stop(number)
     while _lives(int(children[0])):
         assert time.monotonic() < until
         time.sleep(0.05)
-    asked.join(5)
+    asked.join(30)
 
 
 def _deep(server: Server, document: dict[str, Any]) -> None:
@@ -184,11 +189,18 @@ time.sleep(60)
 """
 
 
+async def there(path: Path) -> None:
+    """Wait until it exists."""
+    async with asyncio.timeout(30):
+        while not path.exists():
+            await asyncio.sleep(0.02)
+
+
 async def gone(pids: Path) -> None:
     """Wait until none of the processes is there."""
     numbers = pids.read_text().split()
     assert len(numbers) == 2
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while any(_lives(int(n)) for n in numbers):
         assert time.monotonic() < until, numbers
         await asyncio.sleep(0.05)

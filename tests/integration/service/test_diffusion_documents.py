@@ -44,13 +44,26 @@ async def test_a_document_of_pictures_is_for_the_diffusion_engine(client, pictur
 
 
 async def test_all_errors_of_all_options_are_told_at_once_in_any_spelling(client, pictures):
-    pictures["extra_parameters"] |= {"--lora_rank": 0, "use_ema": "maybe", "controlnet": True, "report_to": "wandb"}
+    pictures["extra_parameters"] |= {"--lora_rank": 0, "use_ema": "maybe", "controlnet": True, "report_to": "swanlab"}
     pictures["extra_parameters"]["data_backend_config"] = [{"id": "a", "repeats": -1}]
     at = "extra_parameters"
     assert (await errors(client, pictures)).keys() == {
         *(f"{at}.lora_rank", f"{at}.use_ema", f"{at}.controlnet", f"{at}.report_to"),
         *(f"{at}.data_backend_config[0].repeats", f"{at}.data_backend_config[0].instance_data_dir"),
     }
+
+
+async def test_a_configuration_says_where_results_go_by_its_own_word(client, pictures, tmp_path):
+    artifacts = pictures.pop("artifacts")
+    pictures["extra_parameters"] |= {"--output_dir": str(tmp_path / "runs"), "--logging_dir": "said"}
+    status, found = await validated(client, pictures)
+    assert status == 200, found
+    spec = found["job_spec"]
+    assert spec["output"] == str(tmp_path / "runs" / "pictures-1")
+    assert spec["request"]["artifacts"]["log_uri"] == str(tmp_path / "runs" / "said")
+    assert spec["request"]["extra_parameters"]["resume_from_folder"] == str(tmp_path / "runs")
+    found = await errors(client, pictures | {"artifacts": artifacts})
+    assert found.keys() == {"extra_parameters.output_dir", "extra_parameters.logging_dir"}
 
 
 async def test_contradictions_of_options_and_fields_are_told_together(client, pictures):

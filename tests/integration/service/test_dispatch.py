@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from backends.simulated.backend import SimulatedBackend
 from common.backend import Capacity
 from common.errors import BackendUnavailable
+from service import dispatch
 from service.app import make_app
 
 HELD = {"devices": True, "duration_seconds": 0.15, "steps": 1}
@@ -58,9 +59,11 @@ async def test_jobs_of_one_lane_start_by_priority_then_age_and_never_share_a_dev
     client = one_device
     wishes = {"first": 0, "low": -5, "high": 50, "old": 0, "new": 0}
     for name, priority in wishes.items():
-        await client.post("/train", json=document(name, **HELD) | {"priority": priority})
+        held = {**HELD, "duration_seconds": 60} if name == "first" else HELD  # until all others wait
+        await client.post("/train", json=document(name, **held) | {"priority": priority})
         if name == "first":
             await running(client, "first")
+    await client.post("/train/first/cancel")
     jobs = await ended(client, *wishes)
     by_start = sorted(jobs, key=lambda job: job["started_at"])
     assert [job["job_id"] for job in by_start] == ["first", "high", "old", "new", "low"]
@@ -91,7 +94,7 @@ async def test_more_devices_than_there_are_is_refused_with_their_number(one_devi
 async def test_a_backend_that_is_away_makes_jobs_wait_with_the_reason_and_then_run(client, document, away):
     away["submit"] = BackendUnavailable("the cluster does not answer")
     assert (await client.post("/train", json=document("a"))).status == 201
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (job := await (await client.get("/train/a")).json())["detail"] is None:
             await asyncio.sleep(0.02)
     assert (job["status"], job["detail"]) == ("queued", "the cluster does not answer")
@@ -137,16 +140,17 @@ async def test_a_cancel_that_the_backend_could_not_take_is_tried_again(client, d
 
 
 async def test_a_cancel_while_the_job_is_handed_over_ends_it(client, document, monkeypatch):
-    handed = asyncio.Event()
+    called, handed = asyncio.Event(), asyncio.Event()
     real = SimulatedBackend.submit
 
     async def slow(self, job, attempt, spec):
+        called.set()
         await handed.wait()
         return await real(self, job, attempt, spec)
 
     monkeypatch.setattr(SimulatedBackend, "submit", slow)
     await client.post("/train", json=document("a", duration_seconds=60))
-    await asyncio.sleep(0.2)
+    await asyncio.wait_for(called.wait(), 30)
     answer = await client.post("/train/a/cancel")
     assert (answer.status, (await answer.json())["phase"]) == (202, "stopping")
     handed.set()
@@ -178,7 +182,7 @@ async def test_secrets_made_for_a_submission_that_never_went_through_are_gone_af
     secret["base_model"]["huggingface_token"] = "hf_very-secret"
     await client.post("/train", json=secret)
     handed_over = settings.jobs_dir / "a" / "secrets.1"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not handed_over.exists():
             await asyncio.sleep(0.02)
     assert handed_over.stat().st_mode & 0o077 == 0
@@ -188,10 +192,12 @@ async def test_secrets_made_for_a_submission_that_never_went_through_are_gone_af
 
 
 async def test_a_backend_that_hangs_holds_up_no_job_of_another(opened, settings, document, monkeypatch):
+    monkeypatch.setattr(dispatch, "_ASK_SECONDS", 120.0)
     parts = await opened()
-    hangs = asyncio.Event()
+    called, hangs = asyncio.Event(), asyncio.Event()
 
     async def never() -> Capacity:
+        called.set()
         await hangs.wait()
         return Capacity()
 
@@ -200,8 +206,8 @@ async def test_a_backend_that_hangs_holds_up_no_job_of_another(opened, settings,
     monkeypatch.setattr(backend, "validate_request", lambda request: [])
     async with TestClient(TestServer(make_app(parts))) as client:
         await client.post("/train", json=document("stuck") | {"backend": "local"})
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(3):
+        await asyncio.wait_for(called.wait(), 30)
+        async with asyncio.timeout(30):
             await client.post("/train", json=document("free"))
             (free,) = await ended(client, "free")
     assert free["status"] == "succeeded"

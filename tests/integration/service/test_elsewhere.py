@@ -13,7 +13,7 @@ from service.parts import open_parts
 from tests import elsewhere
 from tests.integration.service.own_runs import OwnRun
 
-TELLS = 'echo "run $TRAINYARD_RUN is here"; sleep 60 & trap "kill %1; echo stopped; exit 3" TERM; wait'
+TELLS = 'sleep 60 & trap "kill %1; echo stopped; exit 3" TERM; echo "run $TRAINYARD_RUN is here"; wait'
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def run(client, settings, tmp_path):
 
 async def said(run, *lines):
     """The whole log, as soon as these lines are in it."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             log = await (await run.client.get(f"{run.path}/logs")).text()
             if all(line in log for line in lines):
@@ -113,8 +113,8 @@ async def test_the_copied_log_of_the_document_goes_on_over_both(run, tmp_path):
     await run.end()
     whole = await said(run, ".2.0 is here")
     copy = tmp_path / "logs" / "own" / "train.log"
-    async with asyncio.timeout(20):
-        while copy.read_text() != whole:
+    async with asyncio.timeout(60):
+        while not copy.exists() or copy.read_bytes() != whole.encode():
             await asyncio.sleep(0.05)
 
 

@@ -81,7 +81,7 @@ async def test_cancel_of_a_job_that_waits_ends_it_at_once(opened, settings, docu
         await client.post("/train", json=document("first", devices=True, **LONG))
         await until(client, "first", "running")
         await client.post("/train", json=document("second", devices=True))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await show(client, "second"))["detail"] is None:
                 await asyncio.sleep(0.02)
         assert (await show(client, "second"))["detail"] == "waits for 1 GPU, 0 free"

@@ -24,7 +24,9 @@ async def test_a_lost_run_is_tried_again_as_often_as_was_asked_and_no_more(clien
         (2, "lost", None),
         (3, "lost", None),
     ]
-    assert all(event["data"]["not_before"] >= event["time"] for event in tried)
+    for before, event, after in zip(events, events[1:], events[2:], strict=False):
+        if event["type"] == "job.retrying":
+            assert before["time"] < event["data"]["not_before"] <= after["time"]
 
 
 async def test_a_fault_of_the_job_itself_is_never_tried_again(client, document):
@@ -45,7 +47,7 @@ async def test_a_run_that_says_nothing_for_too_long_is_told_ended_and_tried_agai
     await client.post("/train", json=document(**STALLS, max_retries=1))
     job = await until(client, lambda job: job["ended_at"])
     assert (job["status"], job["reason"], job["attempt"]) == ("failed", "stalled", 2)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     names, events = await kinds(client)
     assert names.count("job.stalled") == 2
     stalled = next(event for event in events if event["type"] == "job.stalled")

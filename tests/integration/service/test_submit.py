@@ -204,6 +204,8 @@ async def test_too_many_queued_jobs_are_429(opened, document, settings):
         held = {"devices": True, "duration_seconds": 60}
         for name in ("a", "b", "c"):
             assert (await client.post("/train", json=document(name, **held))).status == 201
+            if name == "a":
+                await _running(client, name)
         await asyncio.sleep(1.1)
         answer = await client.post("/train", json=document("d", **held))
         assert (answer.status, answer.headers["Retry-After"]) == (429, "30")
@@ -223,8 +225,14 @@ async def test_a_full_disk_is_507_and_nothing_is_stored(opened, document, settin
         assert (await client.get("/train/a")).status == 404
 
 
+async def _running(client, job_id: str) -> None:
+    async with asyncio.timeout(30):
+        while (await (await client.get(f"/train/{job_id}")).json())["started_at"] is None:
+            await asyncio.sleep(0.02)
+
+
 async def _end(client, job_id: str) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (job := await (await client.get(f"/train/{job_id}")).json())["ended_at"] is None:
             await asyncio.sleep(0.05)
     return job["status"]

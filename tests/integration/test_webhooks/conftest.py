@@ -112,7 +112,7 @@ class Yard:
     async def states(self) -> list[str]:
         return [row[0] for row in await self.rows("SELECT state FROM deliveries ORDER BY id")]
 
-    async def settled(self, state: str = "delivered", seconds: float = 10.0) -> None:
+    async def settled(self, state: str = "delivered", seconds: float = 60.0) -> None:
         """Until every delivery is in `state`."""
         async with asyncio.timeout(seconds):
             while set(await self.states()) != {state}:
@@ -141,6 +141,6 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
         event_bytes=65536,
         on_fatal=lambda: None,
     )
-    settings = Settings(data_dir=tmp_path, webhook_first_retry_seconds=0.05, webhook_timeout_seconds=1.0)
+    settings = Settings(data_dir=tmp_path, webhook_first_retry_seconds=0.05, webhook_timeout_seconds=60.0)
     yield Yard(tmp_path, store, settings, published)
     await store.close()

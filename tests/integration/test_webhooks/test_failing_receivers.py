@@ -1,9 +1,9 @@
 """Receivers that fail on purpose."""
 
 import asyncio
-import socket
 import time
 from email.utils import formatdate
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -11,6 +11,7 @@ from attrs import evolve
 from structlog.testing import capture_logs
 
 from common.event import JobRunning
+from tests.server import free_port
 
 
 def statuses(*codes, **headers):
@@ -33,8 +34,8 @@ async def test_an_answer_that_may_pass_is_tried_again_with_growing_pauses(yard, 
     async with yard.working():
         await yard.settled()
     assert [(n, status) for n, status, _ in await tries(yard)] == [(1, code), (2, code), (3, code), (4, 200)]
-    times = [g.at for g in receiver.got]
-    assert times[3] - times[2] > times[1] - times[0]
+    gaps = [after.at - before.at for before, after in pairwise(receiver.got)]
+    assert all(gap >= 0.8 * least for gap, least in zip(gaps, (0.05, 0.1, 0.2), strict=True)), gaps
     assert len({g.headers["webhook-id"] for g in receiver.got}) == 1
 
 
@@ -71,18 +72,18 @@ async def test_a_redirect_or_another_4xx_is_final_and_makes_room_for_the_next(ya
     uid = await yard.add({"webhook": f"{receiver.base}/hook"}, ("job.queued", "job.running"))
     await yard.store.append(uid, [JobRunning()])
     async with yard.working():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await yard.states() != ["dead", "delivered"]:
                 await asyncio.sleep(0.02)
     assert [g.path for g in receiver.got] == ["/hook", "/hook"]
 
 
 async def test_time_outs_and_closed_connections_are_tried_again(yard, receiver):
-    yard.settings = evolve(yard.settings, webhook_timeout_seconds=0.3)
+    yard.settings = evolve(yard.settings, webhook_timeout_seconds=2.0)
 
     async def answer(request, before):
         if before == 0:
-            await asyncio.sleep(2)
+            await asyncio.sleep(10)
         if before == 1:
             request.transport.abort()
         return web.Response()
@@ -92,7 +93,7 @@ async def test_time_outs_and_closed_connections_are_tried_again(yard, receiver):
     async with yard.working():
         await yard.settled()
     first, second, third = await tries(yard)
-    assert "no answer within 0.3 s" in first[2]
+    assert "no answer within 2 s" in first[2]
     assert second[1] is None and second[2]
     assert third[1] == 200
 
@@ -107,9 +108,7 @@ async def test_a_delivery_is_dead_when_its_time_is_over(yard, receiver):
 
 
 async def test_a_failure_is_logged_with_the_job_and_without_secrets(yard, receiver):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()  # where nobody listens
     secrets = {
         "callbacks.webhook_url": f"http://me:pa55word@127.0.0.1:{port}/hook?sig=s1gnature",
         "callbacks.auth_header": "Bearer t0ken",
@@ -117,7 +116,7 @@ async def test_a_failure_is_logged_with_the_job_and_without_secrets(yard, receiv
     uid = await yard.add({"webhook": f"http://••••@127.0.0.1:{port}/hook?••••"}, secrets=secrets)
     with capture_logs() as lines:
         async with yard.working():
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while len(await tries(yard)) < 2:
                     await asyncio.sleep(0.02)
     line = next(line for line in lines if line["event"] == "webhook failed")

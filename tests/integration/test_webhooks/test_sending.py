@@ -95,7 +95,7 @@ async def test_what_was_not_sent_before_a_restart_is_sent_after_it(yard, receive
 
     receiver.answer = hang_once
     async with yard.working():
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 30)
     assert await yard.states() == ["pending", "pending"]
     assert await yard.rows("SELECT 1 FROM delivery_attempts") == []
     async with yard.working():
