@@ -1,4 +1,6 @@
-"""What a run leaves is what it drew at its end: a whole SDXL, and of a running mean the mean; and what the card says."""
+"""What a run leaves is what it drew at its end: a whole SDXL; of a running mean the mean. And what the card says."""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -14,16 +16,18 @@ NOTE, SAFE = "Of drawn pictures alone; nothing is promised.", "Its pictures are 
 
 
 @pytest.fixture
-def tf32(monkeypatch):
-    """Sets both switches of rounded products, and says how they stand."""
+def tf32() -> Iterator[Callable[..., list[bool]]]:
+    """Sets both switches of products that are rounded, where it is given how; and says how they stand."""
     switches = torch.backends.cuda.matmul, torch.backends.cudnn
 
-    def put(value: bool) -> None:
-        for switch in switches:
-            monkeypatch.setattr(switch, "allow_tf32", value)
+    def stand(*values: bool) -> list[bool]:
+        for switch, value in zip(switches, values, strict=False):
+            switch.allow_tf32 = value
+        return [switch.allow_tf32 for switch in switches]
 
-    put(False)
-    return put, lambda: [switch.allow_tf32 for switch in switches]
+    before = stand()
+    yield stand
+    stand(*before)
 
 
 def card(here) -> str:
@@ -40,9 +44,9 @@ def test_a_whole_sdxl_draws_what_the_run_drew(job, tf32):
         model_card_safe_for_work=True,
         **SHOWN,
     )
-    tf32[0](True)
+    tf32(True, True)
     here.train()
-    assert tf32[1]() == [False, False]
+    assert tf32() == [False, False]
     check(here, whole, negative_prompt="")
     assert here.manifest["parameters"]["trained"] == here.manifest["parameters"]["all"] > 0
     assert NOTE in card(here) and SAFE in card(here)
@@ -51,9 +55,9 @@ def test_a_whole_sdxl_draws_what_the_run_drew(job, tf32):
 def test_the_result_of_a_running_mean_is_the_mean_that_the_run_drew(job, tf32):
     given = {"use_ema": True, "ema_decay": 0.25, "ema_validation": "ema_only", "checkpoint_step_interval": 1}
     here = job("flux", **given, **SHOWN)
-    tf32[0](False)
+    tf32(False, False)
     here.train()
-    assert tf32[1]() == [True, True]
+    assert tf32() == [True, True]
     check(here, lora, max_sequence_length=512)
 
     steps = [

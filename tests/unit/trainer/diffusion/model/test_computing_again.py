@@ -21,8 +21,7 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(("name", "kind"), [("flux", "lora"), ("pixart_sigma", "full"), ("sdxl", "lora")])
 def test_each_block_runs_twice_with_gradient_checkpointing_and_once_without(tmp_path_factory, name, kind):
     family, folder = families.find(name), shared_tiny(name, tmp_path_factory)
     weights, found = Weights(name="tiny", root=folder), {}
