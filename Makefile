@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-WORKERS ?= 4
+WORKERS ?= 6
 ROUNDS ?= 10
 ACTS ?= 4
 

@@ -272,10 +272,10 @@ class TrainLog:
         return os.fstat(self.descriptor).st_size
 
     def settle(self, size: int) -> None:
-        """Wait until a process wrote what it was asked for: until the log grew past `size`, and then rests."""
+        """Wait until a process wrote what it was asked for: the log grew past `size`, and rests; or a signal waits."""
         until, last = time.monotonic() + DUMPING, size
-        while ((present := self.size()) == size or present != last) and time.monotonic() < until:
-            last = present
+        while ((now := self.size()) == size or now != last) and time.monotonic() < until and not signal.sigpending():
+            last = now
             time.sleep(0.1)
 
     def trim(self) -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,20 @@ def on_this_machine(
     warden = _Warden(ranks, spec.on_each, among)
     threading.Thread(target=warden.watch, name="warden", daemon=True).start()
     failed = _by_torch(claim, spec, among)
+    if failed and among is not None:
+        name_seen(ranks, failed)
     return warden.first, failed
+
+
+def name_seen(ranks: Ranks, failed: Mapping[int, Any]) -> None:
+    """Name the process that only torch's launcher saw end: no other machine knows of it."""
+    first = ranks.first(0)
+    if first is not None and first.known:
+        return
+    rank = min(failed, key=lambda rank: float(failed[rank].timestamp))
+    told = ranks.left(rank)
+    if told is None or not told.bereaved:
+        ranks.name_first(told if told is not None and told.badly else _seen(rank, failed[rank].exitcode))
 
 
 def _on_nodes(claim: Claim, spec: Spec, ranks: Ranks) -> Outcome:
@@ -130,7 +143,7 @@ def _by_torch(claim: Claim, spec: Spec, among: Rendezvous | None) -> dict[int, A
 
 
 def _outcome(ranks: Ranks, first: Ended | None, failed: dict[int, Any]) -> Outcome:
-    if first is None or (first.code is None and first.signal is None):
+    if first is None or not first.known:
         rank = min(failed) if first is None else first.rank
         first = ranks.earliest() or _seen(rank, failed[rank].exitcode)
     untold = None if ranks.left(0) else str(first)
@@ -171,7 +184,7 @@ class _Warden:
         while self.first is None:
             self.take(_TICK)
             self.first = self._dead() or self._gone() or self._elsewhere()
-        if self.among is None or self.ranks.first(0) is None:
+        if self.among is None or (self.first.known and self.ranks.first(0) is None):
             self.ranks.name_first(self.first)
         time.sleep(_SURVIVORS_SECONDS)
         self._send(signal.SIGKILL)

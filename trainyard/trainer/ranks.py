@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Ended:
     def badly(self) -> bool:
         """Whether the run can't go on without it."""
         return self.code != Exit.DONE and not self.together
+
+    @property
+    def known(self) -> bool:
+        """Whether somebody saw how."""
+        return self.code is not None or self.signal is not None
 
     def __str__(self) -> str:
         return f"process {self.rank}: {self.message}"
@@ -81,7 +87,7 @@ class Ranks:
 
 def _put(path: Path, content: bytes) -> None:
     """Whole or absent for who looks meanwhile; nobody does after a power cut, so nobody waits for the disk."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     aside.write_bytes(content)
     aside.rename(path)
 

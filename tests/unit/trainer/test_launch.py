@@ -8,15 +8,15 @@ import sys
 import pytest
 
 from trainyard.trainer import launch
-from trainyard.trainer.launch import Outcome, _outcome, _Warden
+from trainyard.trainer.launch import Outcome, _outcome, _Warden, name_seen
 from trainyard.trainer.ranks import Ended, Ranks
 
 
 class Failure:
     """As torch's launcher tells it."""
 
-    def __init__(self, exitcode):
-        self.exitcode = exitcode
+    def __init__(self, exitcode, timestamp=0):
+        self.exitcode, self.timestamp = exitcode, timestamp
 
 
 @pytest.fixture
@@ -40,6 +40,20 @@ def test_a_death_that_only_torch_saw_is_the_signal_or_code_that_torch_saw(ranks)
     assert _outcome(ranks, gone, {0: Failure(70), 1: Failure(-9)}).signal == signal.SIGKILL
     assert _outcome(ranks, gone, {0: Failure(70), 1: Failure(3)}).code == 3
     assert _outcome(ranks, None, {1: Failure(3)}).code == 3
+
+
+def test_another_machine_hears_of_a_death_that_torch_saw_before_the_warden(ranks):
+    ranks.name_first(Ended(1, None, None, "ended", 0.0))
+    name_seen(ranks, {1: Failure(-9, 5), 2: Failure(70, 7)})
+    assert (ranks.first(0).rank, ranks.first(0).signal) == (1, signal.SIGKILL)
+    name_seen(ranks, {3: Failure(71)})
+    assert ranks.first(0).rank == 1, "who was named stays"
+
+
+def test_a_process_that_lost_its_peer_is_not_named_as_the_first(ranks):
+    ranks.leave(0, 70, "connection closed", bereaved=True)
+    name_seen(ranks, {0: Failure(70)})
+    assert ranks.first(0) is None
 
 
 def test_what_the_first_process_could_not_tell_the_launcher_tells(ranks):

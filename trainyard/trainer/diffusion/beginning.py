@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.diffusion import Options
@@ -14,7 +15,8 @@ _AT = "extra_parameters.resume_from_checkpoint"
 _NAME = re.compile(r"(?:step|checkpoint)-(\d+)")
 #: What must be the same where a job begins with the checkpoint of another.
 _OF_A_KIND = (
-    *("model_family", "model_type", "lora_type", "lora_rank", "use_dora", "lycoris_config"),
+    *("model_family", "model_flavour", "pretrained_model_name_or_path"),
+    *("model_type", "lora_type", "lora_rank", "lora_alpha", "use_dora", "lycoris_config"),
     *("peft_lora_target_modules", "flux_lora_target", "mixed_precision", "optimizer", "use_ema"),
 )
 
@@ -61,6 +63,9 @@ def _latest(options: Options, output: Path, since: float, say: Callable[[str], N
         if other := _differing(options, found):
             say(f"{path} is passed over: it is of another kind of training: {other}")
             continue
+        if options.max_train_steps and found.step >= options.max_train_steps:
+            say(f"{path} is passed over: it has all {options.max_train_steps} steps of this job already")
+            continue
         say(f"begins with {path}, the latest checkpoint in {options.resume_from_folder}")
         return found
     return None
@@ -71,8 +76,12 @@ def _earlier(options: Options, output: Path, since: float) -> list[Path]:
     folder = _folder(options)
     if folder is None:
         return []
-    found = [path for path in _steps(folder, output) if path.stat().st_mtime <= since]
-    return [path.parent for path in sorted(found, key=lambda path: (path.stat().st_mtime, path), reverse=True)]
+    found: list[tuple[float, Path]] = []
+    for path in _steps(folder, output):
+        with suppress(FileNotFoundError):  # a job at work removes its oldest
+            if (written := path.stat().st_mtime) <= since:
+                found.append((written, path.parent))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def _steps(folder: Path, output: Path) -> Iterator[Path]:

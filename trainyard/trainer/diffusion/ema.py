@@ -12,6 +12,8 @@ from trainyard.trainer.diffusion.chunks import chunks
 from trainyard.trainer.diffusion.model.trained import load_into, save_tensors
 
 FILE = "ema.safetensors"
+#: Bytes of copies in page-locked memory.
+_MOST_PINNED = 4 << 30
 #: Numbers that are made fp32 at a time: memory that is asked for once, where all at once costs most of the time.
 _PIECE = 1 << 20
 
@@ -29,7 +31,7 @@ class Average:
         self._parameters, self._decay, self._every, self._warmup = parameters, decay, every, warmup
         self._mean = {n: p.detach().to(device, torch.float32, copy=True) for n, p in parameters.items()}
         away = any(p.device.type != mean.device.type for p, mean in self._rows())
-        self._behind = Behind() if away else None
+        self._behind = Behind() if away and small(parameters) else None
 
     @classmethod
     def of(cls, parameters: Mapping[str, torch.nn.Parameter], options: Options, device: torch.device) -> "Average":
@@ -125,6 +127,11 @@ class Behind:
                 whole = mean.numel() if copy.dtype is mean.dtype or not mean.is_contiguous() else _PIECE
                 for part, nearer_to in zip(_cut(mean, whole), _cut(copy, whole), strict=True):
                     part.lerp_(nearer_to.float(), new)
+
+
+def small(parameters: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a copy of all of them may lie in pinned memory, where each takes a power of two."""
+    return sum(p.numel() * p.element_size() for p in parameters.values()) <= _MOST_PINNED
 
 
 def _cut(tensor: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:

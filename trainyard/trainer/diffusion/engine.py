@@ -65,6 +65,11 @@ def start(run: Run) -> Result:
     return result
 
 
+def _still_asked(options: Options, checkpoints: Checkpoints) -> Options:
+    """A job with a checkpoint of its own goes on from that, whatever became of the one that it began with."""
+    return options if checkpoints.in_size() is None else evolve(options, resume_from_checkpoint="latest")
+
+
 def unused(options: Options) -> tuple[str, ...]:
     """The packages that this job's imports can do without; together they take over two seconds."""
     quantisers = {"bitsandbytes": options.optimizer.startswith("bnb-")}
@@ -127,7 +132,7 @@ def _job(
     weights = find(run, options, family)
     with run.control.interruptible(), quickly(*unused(options)):
         list_models_once()
-        notes = before_loading(options, plan, family, weights)
+        notes = before_loading(_still_asked(options, checkpoints), plan, family, weights)
     if options.model_type == "full":
         _check_result_fits(weights, family, checkpoints)
     for note in notes:

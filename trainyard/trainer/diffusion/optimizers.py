@@ -130,7 +130,7 @@ def make_optimizer(options: Options, parameters: Sequence[torch.nn.Parameter], s
     told = {name: value for name, value in values.items() if name in kind.words} | _config(options.optimizer_config)
     if kind is _STOCHASTIC:
         told["seed"] = seed
-    if kind.package == "torch-optimi" and _many_small(parameters):
+    if kind.package == "torch-optimi" and not told.keys() & {"triton", "gradient_release"} and _many_small(parameters):
         told = {"foreach": True} | told
     return kind.make(parameters, told)
 

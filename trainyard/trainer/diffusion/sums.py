@@ -1,7 +1,7 @@
 """The sums of files of weights, kept between jobs: one line a file, valid while its size and time are the same.
 
     <folder>/weights.lock     held while a process reads a file
-    <folder>/weights.jsonl    path, size, mtime in ns, sha256
+    <folder>/weights.jsonl    path, size, mtime and ctime in ns, inode, sha256
 
 A line that was cut off counts for nothing, of two lines of one file the later counts. A process that wants the sum of a
 file which another one reads waits for that.
@@ -21,8 +21,8 @@ _BLOCK = 16 << 20
 #: A file that was written so shortly before might be written again in the same tick of the clock.
 _TOO_YOUNG_NS = 2_000_000_000
 
-#: Real path, size, time of the last change in ns.
-_State = tuple[str, int, int]
+#: Real path, size, in ns the times of the last change and of that of the inode, which nobody can set; the inode.
+_State = tuple[str, int, int, int, int]
 
 
 @frozen
@@ -68,8 +68,8 @@ class Sums:
             return found
         for line in lines:
             try:
-                path, size, changed, digest = orjson.loads(line)
-                found[path, size, changed] = digest
+                path, size, changed, altered, inode, digest = orjson.loads(line)
+                found[path, size, changed, altered, inode] = digest
             except (ValueError, TypeError):
                 continue
         return found
@@ -84,4 +84,4 @@ class Sums:
 
 def _state(path: Path) -> _State:
     stat = path.stat()
-    return str(path), stat.st_size, stat.st_mtime_ns
+    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino

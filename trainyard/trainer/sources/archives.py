@@ -75,20 +75,32 @@ def safetensors_problem(file: Path) -> str | None:
     return None if size == expected else f"it has {size:,} bytes, its header tells of {expected:,}: it is truncated"
 
 
-def unpack(file: Path, kind: Kind, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
-    """Every plain file of an archive, below `folder` and nowhere else. Raises `ModelError`."""
+def unpack(
+    file: Path,
+    kind: Kind,
+    folder: Path,
+    most: int,
+    at: str,
+    go_on: Callable[[], None],
+    *,
+    entries: int | None = None,
+) -> None:
+    """Every plain file of an archive, below `folder` and nowhere else. Raises `ModelError`.
+
+    `most` bytes may come of it, and so many `entries`; None: as many as a model may have.
+    """
+    target = _Target(file, folder, most, at, go_on, entries or _MOST_ENTRIES)
     try:
         if kind == "tar":
-            _unpack_tar(file, folder, most, at, go_on)
+            _unpack_tar(file, target)
         else:
-            _unpack_zip(file, folder, most, at, go_on)
+            _unpack_zip(file, target)
     except _DAMAGED as e:
         raise ModelError(f"{at}: {file.name} can't be unpacked: {type(e).__name__}: {e}") from e
 
 
-def _unpack_tar(file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
+def _unpack_tar(file: Path, target: "_Target") -> None:
     """Nothing of the library's own unpacking is used: its filters were got round before."""
-    target = _Target(file, folder, most, at, go_on)
     with _tar(file) as archive:
         for member in archive:
             if not (member.isreg() or member.isdir()) or member.issparse():
@@ -99,8 +111,7 @@ def _unpack_tar(file: Path, folder: Path, most: int, at: str, go_on: Callable[[]
                 target.write(member.name, member.size, packed)
 
 
-def _unpack_zip(file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
-    target = _Target(file, folder, most, at, go_on)
+def _unpack_zip(file: Path, target: "_Target") -> None:
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
@@ -116,8 +127,9 @@ def _unpack_zip(file: Path, folder: Path, most: int, at: str, go_on: Callable[[]
 class _Target:
     """The folder that an archive is unpacked into: entries are judged by us, and written as new files."""
 
-    def __init__(self, file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None]) -> None:
+    def __init__(self, file: Path, folder: Path, most: int, at: str, go_on: Callable[[], None], entries: int) -> None:
         self._file, self._folder, self._most, self._at, self._go_on = file, folder, most, at, go_on
+        self._most_entries = entries
         self._entries = self._written = 0
 
     def make(self, name: str) -> None:
@@ -157,8 +169,8 @@ class _Target:
         """Where an entry goes: below the folder, by a name that is nothing but names."""
         self._go_on()
         self._entries += 1
-        if self._entries > _MOST_ENTRIES:
-            raise ModelError(f"{self._at}: {self._file.name} has more than {_MOST_ENTRIES:,} entries")
+        if self._entries > self._most_entries:
+            raise ModelError(f"{self._at}: {self._file.name} has more than {self._most_entries:,} entries")
         parts = PurePosixPath(name).parts
         if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
             raise self.refused(name, "does not lie inside it")

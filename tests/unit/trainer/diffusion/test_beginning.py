@@ -3,11 +3,13 @@
 import json
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from schemas.diffusion import Options
 from trainyard.trainer.diffusion.beginning import begun_with, problem_of
+from trainyard.trainer.diffusion.engine import _still_asked
 from trainyard.trainer.diffusion.keep import plain
 from trainyard.trainer.failures import ConfigError
 
@@ -50,6 +52,20 @@ def test_the_latest_is_the_one_that_was_written_last_by_whichever_job(runs):
     assert runs.begun("") is None
     assert runs.begun("latest", since=250) == ("anew", 10), "what came after this run began does not count"
     assert runs.begun("latest", folder=str(runs.folder / "long")) == ("long", 900), "a single job's output"
+
+
+def test_latest_is_of_the_same_model_and_leaves_steps_to_do(runs):
+    runs.left("good", 10, at=100)
+    runs.left("elsewhere", 20, at=200, pretrained_model_name_or_path="another/model")
+    runs.left("done", 50, at=300)
+    assert runs.begun("latest", max_train_steps=50) == ("good", 10)
+    assert "has all 50 steps of this job already" in runs.said[0] and "pretrained_model_name_or_path" in runs.said[1]
+
+
+def test_a_job_with_a_checkpoint_of_its_own_no_longer_asks_for_the_one_it_began_with():
+    asked = Options(resume_from_checkpoint="/gone/step-500")
+    assert _still_asked(asked, SimpleNamespace(in_size=lambda: None)) is asked
+    assert _still_asked(asked, SimpleNamespace(in_size=lambda: "its own")).resume_from_checkpoint == "latest"
 
 
 def test_a_name_is_found_under_simpletuners_word_too_and_only_where_it_is(runs):

@@ -15,6 +15,9 @@ from trainyard.trainer.sources.limits import Limits
 if TYPE_CHECKING:
     from trainyard.trainer.run import Run
 
+#: Of an archive of pictures, captions and folders.
+_MOST_ENTRIES = 10_000_000
+
 
 def remote(request: Mapping[str, Any], entries: Sequence[Entry]) -> bool:
     """Whether any of the document's own data sets is to be downloaded, where it is they that are trained on."""
@@ -88,7 +91,7 @@ def _unpacked(
 
     def work(progress: Progress) -> Path:
         def fill(folder: Path) -> None:
-            archives.unpack(file, kind, folder, most, at, progress.go_on)
+            archives.unpack(file, kind, folder, most, at, progress.go_on, entries=_MOST_ENTRIES)
 
         return archives.root(Cache(cache).made(file, fill, progress))
 
