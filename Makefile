@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-WORKERS ?= 6
+WORKERS ?= 4
 ROUNDS ?= 10
 ACTS ?= 4
 
-.PHONY: install demo test unit lint types format bench chaos clean
+.PHONY: install demo test test-benchmarks unit lint types format bench chaos clean
 
 install: $(STAMP)
 
@@ -20,7 +20,10 @@ demo: install
 	$(BIN)/python examples/demo
 
 test: install lint types
-	$(BIN)/python -m pytest -m "not gpu" -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -m "not gpu and not bench" -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-benchmarks: install
+	$(BIN)/python -m pytest -m bench $(ARGS)
 
 unit: install
 	$(BIN)/python -m pytest -m "not gpu and not slow" tests/unit $(ARGS)

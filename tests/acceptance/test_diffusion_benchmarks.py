@@ -11,6 +11,7 @@ TINY = ("--rounds", "1", "--steps", "2", "--width", "64", "--layers", "1", "--ed
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("module", "arguments", "rows"),

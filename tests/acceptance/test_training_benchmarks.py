@@ -12,6 +12,7 @@ TINY = ("--rounds", "1", "--steps", "2", "--hidden", "32", "--layers", "1")
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("module", "more", "rows"),

@@ -112,9 +112,10 @@ def test_pixart_sigma_whole_in_bf16(example, pictures):
     assert here.manifest["parameters"]["trained"] == here.manifest["parameters"]["all"] > 0
     assert [data["epoch"] for data in here.events("progress")] == [1.0], "two pictures, twice a step, of twelve"
     more = {"guidance_scale": 3.8, "use_resolution_binning": False, "negative_prompt": ""}
-    found = drawn(stock(here.output / "final", torch.bfloat16), 12345, **more)
-    assert np.abs(found - drawn(stock(here.model, torch.bfloat16), 12345, **more)).max() > 3
-    assert np.abs(found - picture(here)).mean() < 3, "the stock pipeline draws what the run drew"
+    found, before = (drawn(stock(at, torch.bfloat16), 12345, **more) for at in (here.output / "final", here.model))
+    assert np.abs(found - before).max() > 3
+    drew = picture(here)
+    assert np.abs(found - drew).mean() < np.abs(before - drew).mean() / 3, "the stock pipeline draws what the run drew"
 
 
 def test_kontext_lycoris_on_an_int8_base(example, pairs):
