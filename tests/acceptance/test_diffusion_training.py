@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from tests.pictures import draw
+from tests.pictures import draw, photographs
 from tests.tiny_diffusion import shared_tiny
 from trainyard.guard import processes_of
 
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def drawing(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """A document that trains a tiny image model on the CPU; keywords are options."""
     pictures = draw(tmp_path / "pictures", count=48)
+    photographs(pictures / "photographs")
 
     def make(job_id: str, family: str, **options: Any) -> dict[str, Any]:
         usual = {
@@ -53,10 +54,12 @@ def keys(path: Path) -> list[str]:
         return list(file.keys())
 
 
-@pytest.mark.parametrize("family", ["flux", "pixart_sigma", "sdxl"])
-def test_a_document_becomes_an_adapter_of_each_family(server, drawing, tmp_path, family):
+@pytest.mark.parametrize(("family", "precision"), [("flux", "bf16"), ("pixart_sigma", "fp32"), ("sdxl", "fp32")])
+def test_a_document_becomes_an_adapter_of_each_family(server, drawing, tmp_path, family, precision):
     server.start()
-    server.post(drawing("a", family, validation_prompt="a red circle", validation_num_inference_steps=2))
+    document = drawing("a", family, validation_prompt="a red circle", validation_num_inference_steps=2)
+    document["customization"]["precision"] = precision
+    server.post(document)
     job = server.wait_end("a", seconds=600)
     events = server.events("a")
     assert job["status"] == "succeeded", events[-1]
@@ -71,6 +74,7 @@ def test_a_document_becomes_an_adapter_of_each_family(server, drawing, tmp_path,
     assert any("lora" in key.lower() for key in keys(final / name))
     manifest = json.loads((output / "manifest.json").read_text())
     assert (manifest["base"]["family"], manifest["step"]) == (family, 6)
+    assert manifest["datasets"][0]["pictures"] > 48, "drawn ones and photographs"
     assert sum(e["type"] == "job.validation" for e in events) >= 1
     assert (final / "validation.png").is_file()
 
