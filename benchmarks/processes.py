@@ -38,7 +38,7 @@ class Server:
 @contextmanager
 def serving(module: str, settings: Mapping[str, str] | None = None, data_dir: Path | None = None) -> Iterator[Server]:
     """Start `benchmarks.<module>` on a free port, wait until it accepts, end it. `data_dir`: kept, else temporary."""
-    port = _free_port()
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="bench-")) if data_dir is None else data_dir
     log = folder / "server.log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TRAINYARD_")} | {
@@ -61,7 +61,7 @@ def serving(module: str, settings: Mapping[str, str] | None = None, data_dir: Pa
             stderr=output,
         )
         try:
-            _wait_for(port, process, log)
+            wait_for(port, process, log)
             yield Server(process.pid, port, folder, log, time.perf_counter() - began)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -105,18 +105,21 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Where nobody listens now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path | None = None) -> None:
+    """Until a process listens. Raises `RuntimeError` with its log when it ends before."""
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}: {log.read_text(errors='replace')[-2000:]}")
+            said = "" if log is None else f": {log.read_text(errors='replace')[-2000:]}"
+            raise RuntimeError(f"the server ended with {process.returncode}{said}")
         try:
             socket.create_connection(("127.0.0.1", port), 0.2).close()
         except OSError:

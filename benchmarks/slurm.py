@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.processes import ROOT, Server, cpu_seconds, serving
+from benchmarks.processes import ROOT, Server, cpu_seconds, free_port, serving, wait_for
 from benchmarks.table import met, ratio, show
+from common.job import ENDS
 
 _GOAL_SUBMIT, _GOAL_LATE = 0.7, 1.0
 _CONNECTIONS = 16
@@ -49,6 +51,27 @@ def cluster() -> Iterator[Path]:
             yield folder
         finally:
             subprocess.run([ROOT / "scripts" / "slurm-down", folder], check=True)
+
+
+@contextmanager
+def away(folder: Path, milliseconds: float) -> Iterator[None]:
+    """Inside the block the commands started from here reach the controller so much later."""
+    conf, port = Path(os.environ["SLURM_CONF"]), free_port()
+    said = conf.read_text()
+    found = re.search(r"^SlurmctldPort=(\d+)$", said, re.MULTILINE)
+    assert found is not None
+    order = json.dumps({"port": port, "to": int(found[1]), "milliseconds": milliseconds})
+    slower = folder / "away.conf"
+    slower.write_text(said.replace(found[0], f"SlurmctldPort={port}"))
+    network = subprocess.Popen([sys.executable, "-P", "-m", "benchmarks.far", order], env={"PYTHONPATH": str(ROOT)})
+    os.environ["SLURM_CONF"] = str(slower)
+    try:
+        wait_for(port, network)
+        yield
+    finally:
+        os.environ["SLURM_CONF"] = str(conf)
+        network.kill()
+        network.wait()
 
 
 @contextmanager
@@ -100,7 +123,8 @@ async def submit(server: Server, count: int) -> float:
                 assert answer.status == 201, await answer.text()
 
         posting = asyncio.gather(*(post(n) for n in range(count)))
-        while (have := queued()) < count:  # asking takes its share of the processors: seldom while many are missing
+        have = 0
+        while (have := queued(have)) < count:  # asking takes its share of the processors: seldom while many are missing
             so_far = time.perf_counter() - began
             await asyncio.sleep(min(max((count - have) * so_far / max(have, 1) / 2, 0.02), _LONGEST_PAUSE))
         took = time.perf_counter() - began
@@ -108,16 +132,24 @@ async def submit(server: Server, count: int) -> float:
     return took
 
 
-def queued() -> int:
-    """How many jobs Slurm has; asked of its controller alone, without the table of jobs."""
+def queued(before: int) -> int:
+    """How many jobs Slurm has; from its controller's counter, which may miss one of two that come at one moment.
+
+    Where it stands as `before`, they are counted.
+    """
     said = subprocess.run(["sdiag"], capture_output=True, text=True, check=True).stdout
-    return next(int(line.split(":")[1]) for line in said.splitlines() if line.startswith("Jobs submitted"))
+    have = next(int(line.split(":")[1]) for line in said.splitlines() if line.startswith("Jobs submitted"))
+    return have if have > before else len(waiting())
+
+
+def waiting() -> list[str]:
+    """The numbers of the jobs that have not ended."""
+    return subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True).stdout.split()
 
 
 def reset() -> None:
     """An empty queue, and counting begun anew."""
-    jobs = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, check=True).stdout.split()
-    if jobs:
+    if jobs := waiting():
         subprocess.run(["scancel", *jobs], check=True)
     subprocess.run(["sdiag", "--reset"], check=True, stdout=subprocess.DEVNULL)
 
@@ -128,8 +160,8 @@ def hold(*, down: bool) -> None:
     subprocess.run(["scontrol", "update", "partitionname=main", f"state={state}"], check=True)
 
 
-def submissions(count: int, rounds: int) -> None:
-    """The service against the loop, in turn.
+def submissions(count: int, rounds: int, milliseconds: float = 0) -> None:
+    """The service against the loop, in turn; with a controller that answers so much later.
 
     Its folders stay until the end: ext4 looks for unused inodes one by one where many were freed in the last minutes.
     """
@@ -161,7 +193,8 @@ def submissions(count: int, rounds: int) -> None:
     ]
     head = ("", "seconds", "jobs/s", "service's CPU ms a job")
     note = f"wall time {value:.2f} × (goal ≤ {_GOAL_SUBMIT}: {met(value, _GOAL_SUBMIT, least=False)})"
-    show(f"{count} submissions, {rounds} rounds, medians", head, rows, [note])
+    where = f", the controller {milliseconds:g} ms away" if milliseconds else ""
+    show(f"{count} submissions, {rounds} rounds, medians{where}", head, rows, [note])
 
 
 def questions(folder: Path, count: int, seconds: float) -> None:
@@ -194,6 +227,8 @@ async def events(server: Server, count: int) -> list[float]:
                     if event.get("type") == "job.phase":
                         found.append(time.time() - datetime.fromisoformat(event["data"]["at"]).timestamp())
                         break
+                    if event.get("status") in ENDS:
+                        raise RuntimeError(f"job-{n} told nothing of its run before it ended: {event}")
     return found
 
 
@@ -209,11 +244,13 @@ def latency(count: int) -> None:
     show(f"A run's first event, {count} jobs", ("poll interval", "median s", "longest s", "goal <"), rows, notes)
 
 
-def main(count: int, live: int, rounds: int, seconds: float, jobs: int) -> None:
+def main(count: int, live: int, rounds: int, seconds: float, jobs: int, far: float) -> None:
     """Measure and print."""
     with cluster() as folder:
         hold(down=True)
         submissions(count, rounds)
+        with away(folder, far):
+            submissions(count, rounds, far)
         questions(folder, live, seconds)
         reset()
         hold(down=False)
@@ -227,4 +264,5 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--far", type=float, default=20, help="milliseconds to a controller elsewhere")
     main(**vars(parser.parse_args()))

@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[2]
             ("bare aiohttp", "FastAPI", "the service", "goal ≥ 0.3"),
         ),
         (["benchmarks.sse", "--rounds", "1"], ("200 SSE readers", "the service", "goal ≥ 0.7")),
+        (
+            "benchmarks.slurm --count 10 --live 10 --rounds 1 --seconds 2 --jobs 1 --far 5".split(),
+            ("10 submissions", "goal ≤ 0.7", "the controller 5 ms away", "10 live jobs", "interval 1 s"),
+        ),
     ],
 )
 def test_a_short_round_prints_its_table(arguments, rows):
