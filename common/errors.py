@@ -118,6 +118,14 @@ class BackendUnavailable(TrainyardError):
     code = "unavailable"
 
 
+class BackendFull(BackendUnavailable):
+    """The backend is well and takes no more jobs now: they wait for as long as that lasts."""
+
+
+class BackendFault(TrainyardError):
+    """A backend did what its interface does not allow."""
+
+
 class IllegalMove(TrainyardError):
     """The state table does not have this move."""
 

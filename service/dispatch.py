@@ -11,7 +11,7 @@ from attrs import define, field
 from backends.registry import Registry
 from common.backend import BaseTrainerBackend, JobSpec
 from common.clock import Clock
-from common.errors import BackendUnavailable, InvalidRequest, TrainyardError
+from common.errors import BackendFull, BackendUnavailable, InvalidRequest, TrainyardError
 from common.job import Phase, Reason, Wish
 from common.settings import Settings
 from service.handover import HandOver, granted, spec_for_run
@@ -182,8 +182,11 @@ class Dispatch:
         try:
             refusal = await self._refusal(record, spec, backend)
             known.refuses = refusal is not None
-            if refusal is not None:
-                await self._down(record.lane, known, refusal)
+            if isinstance(refusal, BackendFull):
+                known.down_since = None
+                self._hold(record.lane, known, refusal.message)
+            elif refusal is not None:
+                await self._down(record.lane, known, refusal.message)
         except Exception as e:  # even the failure can't be told, with a full disk for one
             log.warning("submission failed and is tried again", error=f"{type(e).__name__}: {e}")
             known.refuses = True
@@ -195,12 +198,14 @@ class Dispatch:
                 self._room.set()
             self.wake()
 
-    async def _refusal(self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend) -> str | None:
+    async def _refusal(
+        self, record: JobRecord, spec: JobSpec, backend: BaseTrainerBackend
+    ) -> BackendUnavailable | None:
         """Hand a taken job over; why its backend can't take it now, or None."""
         try:
             await self._handover.submit(record, spec, backend)
         except BackendUnavailable as e:
-            return e.message
+            return e
         finally:
             self._handover.settle(record.job.uid)
         return None
@@ -228,12 +233,16 @@ class Dispatch:
         """The backend can't take jobs: wait longer each time; after the set time its jobs fail."""
         now = self._clock.monotonic()
         known.down_since = now if known.down_since is None else known.down_since
+        self._hold(lane, known, reason)
+        if now - known.down_since >= self._settings.backend_down_seconds:
+            await self._fail_all(lane, reason)
+
+    def _hold(self, lane: str, known: _Lane, reason: str) -> None:
+        """Say why a lane waits, and let some time pass."""
         self._wait(known)
         if self._reasons.get(lane) != reason:
             log.warning("jobs wait for their backend", lane=lane, reason=reason)
         self._reasons[lane] = reason
-        if now - known.down_since >= self._settings.backend_down_seconds:
-            await self._fail_all(lane, reason)
 
     def _wait(self, known: _Lane) -> None:
         """Let some time pass before the next try, longer each time; what fails together is one failure."""

@@ -68,6 +68,16 @@ class Cluster:
         finally:
             self.up()
 
+    @contextmanager
+    def hung(self, daemon: str) -> Iterator[None]:
+        """Inside the block the daemon takes calls and answers none."""
+        pid = int((self.folder / "run" / f"{daemon}.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def lose_nodes(self) -> None:
         """Both are declared down: their jobs end at once, or wait to be begun again."""
         for node in ("n1", "n2"):

@@ -1,8 +1,9 @@
 """The parent of every run on every backend: `python -I -S guard.py [options] JOBDIR N -- ARGV...` (docs/TRAINER.md).
 
 It claims the attempt, starts the program in a session of its own, passes signals on, keeps the deadline, kills all that
-is left, and as its last act writes `exit.json`. It is one file over the standard library alone, run by its path, so
-that it also works where nothing else of ours is installed. `guard.py --end RUN` ends what a dead guard left behind.
+is left, and as its last act writes `exit.json`. It is run by its path, over the standard library and the `guard_*.py`
+beside it alone, so that it also works where nothing else of ours is installed. `guard.py --end RUN` ends what a dead
+guard left behind.
 
 In `train.log` its own lines begin with `── `: each attempt with `── attempt <n>.<restart> ── <RFC 3339 time> ──`, the
 rest with `── guard: `.
@@ -18,15 +19,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+if not __package__:  # run by its path: `trainyard` is this folder, and `-I -S` keeps everything else out
+    sys.modules["trainyard"] = ModuleType("trainyard")
+    sys.modules["trainyard"].__path__ = [str(Path(__file__).absolute().parent)]
+
+from trainyard.guard_control import Control, Pair, minutes
+from trainyard.guard_processes import end_run as end_run
+from trainyard.guard_processes import heeds, members, name, ranks, read, send
+from trainyard.guard_processes import processes_of as processes_of
 
 FORMAT = 1
 INTERNAL, DISK_FULL, FENCED, CANNOT_RUN, NOT_FOUND = 70, 74, 77, 126, 127
-TICK = 1.0  # how often the deadline's changes and the log's size are looked at
+TICK = 1.0  # how often `control.jsonl` and the log's size are looked at
 LINGER = 0.5  # what a program that ended leaves its helpers to end by themselves
+READ_LINES = ("text", "diffusion")  # engines that take a `stop` line of `control.jsonl` themselves
 DUMPING = 1.0  # what a process has to write its stacks before the next one does
 WATCHED = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD}
 DEFAULTED = WATCHED | {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGQUIT}  # Python ignores two of them, a shell others
@@ -34,100 +45,6 @@ PR_SET_CHILD_SUBREAPER = 36
 KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 
 libc = ctypes.CDLL(None, use_errno=True)
-Pair = tuple[int, int]
-
-
-# ── Processes ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read(of: int | str, file: str) -> bytes:
-    """What `/proc` says of a process; empty where it is gone or not ours to read."""
-    try:
-        return Path(f"/proc/{of}/{file}").read_bytes()
-    except OSError:
-        return b""
-
-
-def parents() -> dict[int, int]:
-    """Every process of this machine, with its parent."""
-    tree = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and (stat := read(entry.name, "stat")):
-            tree[int(entry.name)] = int(stat[stat.rindex(b")") + 1 :].split(None, 2)[1])
-    return tree
-
-
-def environment(pid: int) -> list[bytes]:
-    """`NAME=value` as the process was started with."""
-    return read(pid, "environ").split(b"\0")
-
-
-def members(run: str, *, children: bool = False) -> dict[int, int]:
-    """The processes marked `TRAINYARD_RUN=<run>` (and this one's `children`) and all below them, with their parents."""
-    tree, own, mark = parents(), os.getpid(), f"TRAINYARD_RUN={run}".encode()
-    tree.pop(own, None)
-    found = {pid for pid, parent in tree.items() if (children and parent == own) or mark in environment(pid)}
-    fresh = found
-    while fresh:
-        fresh = {pid for pid, parent in tree.items() if parent in fresh} - found
-        found |= fresh
-    return {pid: tree[pid] for pid in found}
-
-
-def tops(pids: Iterable[int], tree: dict[int, int]) -> list[int]:
-    chosen = set(pids)
-    return sorted(pid for pid in chosen if tree[pid] not in chosen)
-
-
-def ranks(found: dict[int, int]) -> list[int]:
-    """The ranks themselves: neither their launcher nor the helpers that inherit `RANK` from them."""
-    return tops((pid for pid in found if any(e.startswith(b"RANK=") for e in environment(pid))), found)
-
-
-def send(pid: int, number: int) -> bool:
-    """Send a signal; false where this user may not. A process that is gone already is no failure."""
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    except PermissionError:
-        return False
-    return True
-
-
-def heeds(pid: int, number: int) -> bool:
-    """Whether the process catches, blocks or ignores the signal, and so does not die of it."""
-    lines = read(pid, "status").splitlines()
-    masks = [int(line[7:], 16) for line in lines if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:"))]
-    return any(mask >> (number - 1) & 1 for mask in masks)
-
-
-def name(pid: int) -> str:
-    return read(pid, "comm").decode(errors="replace").strip() or "gone"
-
-
-def processes_of(run: str) -> list[int]:
-    """The processes of a run (`<uid>.<n>.<restart>`) on this machine, its guard not counted."""
-    return sorted(members(run))
-
-
-def end_run(run: str, grace: float = 0.0) -> int:
-    """End what is left of a run whose guard is gone: SIGTERM, after `grace` seconds SIGKILL; how many there were.
-
-    Returns when nothing is left (a process that this user may not kill is passed over). It blocks meanwhile.
-    """
-    seen: set[int] = set()
-    refused: set[int] = set()
-    kill_at = time.monotonic() + grace
-    if grace > 0 and (found := members(run)):
-        seen |= found.keys()
-        for pid in ranks(found) or tops(found, found):
-            send(pid, signal.SIGTERM)
-    while left := members(run).keys() - refused:
-        seen |= left
-        if time.monotonic() >= kill_at:
-            refused |= {pid for pid in sorted(left) if not send(pid, signal.SIGKILL)}
-        time.sleep(0.02)
-    return len(seen - refused)
 
 
 # ── Files of the job folder ────────────────────────────────────────────────────────────────────────────────────────
@@ -213,42 +130,6 @@ def complain(text: str) -> None:
         os.write(2, f"guard: {text}\n".encode(errors="backslashreplace"))
 
 
-class Control:
-    """Reads `control.jsonl` for what the service changed about this attempt."""
-
-    def __init__(self, path: Path, pair: Pair) -> None:
-        self.path, self.pair, self.offset = path, pair, 0
-
-    def deadline(self, present: float | None) -> float | None:
-        """The newest deadline in minutes, `present` where nothing was changed since the last call."""
-        try:
-            tail = self.path.read_bytes()[self.offset :]
-        except OSError:
-            return present
-        for line in tail.splitlines(keepends=True):
-            if not line.endswith(b"\n") or b"\0" in line:
-                break  # not all of it can be seen yet
-            self.offset += len(line)
-            with contextlib.suppress(ValueError, TypeError, AttributeError):
-                present = self.apply(json.loads(line), present)
-        return present
-
-    def apply(self, record: dict[str, Any], present: float | None) -> float | None:
-        n, _, restart = str(record["attempt"]).partition(".") if "attempt" in record else ("-1", "", "")
-        values = record.get("values") or {}
-        if (int(n), int(restart or 0)) != self.pair or record.get("command") != "change":
-            return present
-        return minutes(values["deadline_minutes"]) if "deadline_minutes" in values else present
-
-
-def minutes(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"deadline_minutes must be a number > 0 or null, got {value!r}")
-    return float(value)
-
-
 class TrainLog:
     """`train.log`: the program's stdout and stderr, and what the guard has to say."""
 
@@ -306,11 +187,14 @@ class Guard:
         self.job, self.folder, self.pair, self.log, self.grace = job, folder, pair, log, grace
         self.spec: dict[str, Any] = json.loads((job / "spec.json").read_bytes())
         self.run = f"{self.spec['uid']}.{pair[0]}.{pair[1]}"
+        self.reads_lines = self.spec.get("engine") in READ_LINES
         self.minutes = minutes(self.spec.get("deadline_minutes"))
         self.control = Control(job / "control.jsonl", pair)
         self.pid, self.began = 0, time.monotonic()
         self.status: int | None = None
         self.kill_at: float | None = None
+        self.ahead = False
+        """Whether the program had its SIGTERM because of a `stop` line, and the signal itself may still come."""
         self.reason: str | None = None
 
     def environment(self) -> dict[str, str]:
@@ -374,23 +258,39 @@ class Guard:
     def keep_time(self) -> None:
         self.minutes = self.control.deadline(self.minutes)
         due, present = self.deadline(), time.monotonic()
-        if self.kill_at is None and due is not None and present >= due:
+        if self.kill_at is None and self.control.stop is not None:
+            self.stop_by_line(self.control.stop)
+        elif self.kill_at is None and due is not None and present >= due:
             self.reason = "time_limit"
             self.stop(f"the deadline of {self.minutes:g} min is over")
         elif self.kill_at is not None and present >= self.kill_at:
             self.sweep(f"the grace of {self.grace:g} s is over")
 
     def take(self, number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
+        if number == signal.SIGTERM and self.ahead:
+            self.ahead = False
+            self.log.say("SIGTERM came: the program has had it, for the `stop` line")
+        elif number in (signal.SIGTERM, signal.SIGINT):
             self.stop(f"{signal.Signals(number).name} came")
         elif number in (signal.SIGUSR1, signal.SIGUSR2):
             self.pass_on(number)
 
     def stop(self, why: str) -> None:
+        self.begin_grace(f"{why}: SIGTERM is passed on")
+        self.pass_on(signal.SIGTERM)
+
+    def stop_by_line(self, why: str) -> None:
+        """In place of a SIGTERM that may have been lost: a second one would mean "without a checkpoint"."""
+        if self.reads_lines:
+            self.begin_grace(f"a `stop` line came ({why}): the program reads it too")
+        else:
+            self.ahead = True
+            self.stop(f"a `stop` line came ({why})")
+
+    def begin_grace(self, why: str) -> None:
         if self.kill_at is None:
             self.kill_at = time.monotonic() + self.grace
-            self.log.say(f"{why}: SIGTERM is passed on, SIGKILL follows in {self.grace:g} s")
-        self.pass_on(signal.SIGTERM)
+            self.log.say(f"{why}, SIGKILL follows in {self.grace:g} s")
 
     def pass_on(self, number: int) -> None:
         """To the ranks or the program. A wish (USR1, USR2) goes only to a process that would not die of it."""

@@ -138,6 +138,7 @@ class SlurmBackend(BaseTrainerBackend):
             self._unreached.discard(key)
             raise
         except SbatchRefused as e:
+            self._unreached.discard(key)
             raise SbatchRefused(f"{e}; {self._hint(ours.get('partition'))}") from e
         self._unreached.discard(key)
         return self._handle(job, attempt, number, spec)
@@ -162,12 +163,12 @@ class SlurmBackend(BaseTrainerBackend):
         claimed = await self._hands.do(_claimed_or_shut_out, folder, handle.uid, pair)
         jobs = await self._hands.do(follower.slurm_ids, self.poll.newest)
         if not await self._hands.do(folder.path.is_dir):
-            await self.transport.cancel(jobs)
+            await self.transport.cancel(jobs, follower.name)
         elif not claimed or grace <= 0:
             await self._hands.do(stopping.note_cancelled, folder, pair)
-            await self.transport.cancel(jobs)
+            await self.transport.cancel(jobs, follower.name)
         elif await self._hands.do(stopping.asked, folder, pair) is None:
-            await self._ask_to_leave(folder, pair, jobs)
+            await self._ask_to_leave(follower, jobs)
         else:
             await self._hands.do(stopping.ask_by_line, folder, pair)
 
@@ -177,7 +178,7 @@ class SlurmBackend(BaseTrainerBackend):
             follower = self._follower(handle, None)
             ids = await self._hands.do(follower.slurm_ids, self.poll.newest)
             await self._hands.do(stopping.ask_for_stacks, follower.run)
-            await self.transport.signal(ids, "USR2")
+            await self.transport.signal(ids, follower.name, "USR2")
         elif (record := record_of(command)) is not None:
             await self._hands.do(_tell, folder, handle, record)
         else:
@@ -247,15 +248,20 @@ class SlurmBackend(BaseTrainerBackend):
         handle, pair = follower.handle, follower.pair
         owner = await self._hands.do(owner_of, follower.run)
         row = await self._accounting.row(handle.job_id, handle.uid, pair.attempt, owner)
+        if row is not None and stage(row.state) is not Stage.OVER:
+            if not await self._hands.do(follower.outlived):
+                return False
+            row = None
         follower.remembered = row
-        return row is None or stage(row.state) is Stage.OVER
+        return True
 
-    async def _ask_to_leave(self, folder: JobFolder, pair: Pair, jobs: list[int]) -> None:
+    async def _ask_to_leave(self, follower: Follower, jobs: list[int]) -> None:
         """SIGTERM, once, whatever becomes of the call: a second one would mean "without a checkpoint"."""
+        folder, pair = follower.folder, follower.pair
         with suppress(OSError):  # a full disk keeps no run from leaving
             await self._hands.do(stopping.note_asked, folder, pair)
         try:
-            await self.transport.signal(jobs, "TERM")
+            await self.transport.signal(jobs, follower.name, "TERM")
         except NotReached:
             await self._hands.do(stopping.forget_asked, folder, pair)
             raise
@@ -274,7 +280,7 @@ class SlurmBackend(BaseTrainerBackend):
         jobs = await self._hands.do(follower.slurm_ids, self.poll.newest)
         log.warning("the run did not leave within its grace; Slurm ends it", job_id=follower.handle.job_id, slurm=jobs)
         try:
-            await self.transport.cancel(jobs)
+            await self.transport.cancel(jobs, follower.name)
             await self._hands.do(stopping.note_cancelled, folder, pair)
         except BackendUnavailable as e:
             log.warning("scancel waits for Slurm", job_id=follower.handle.job_id, error=e.message)

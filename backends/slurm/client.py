@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -12,22 +13,31 @@ from typing import Protocol
 from attrs import frozen
 
 from backends.slurm.rows import ACCOUNT_FIELDS, NODE_FIELDS, QUEUE_FIELDS, Nodes, Row, accounted, nodes, queued
-from common.errors import BackendUnavailable
+from common.errors import BackendFull, BackendUnavailable
 from common.hands import Hands
 
 #: What says that the cluster can't be asked now, or has no room now; the same call may succeed later.
 _LATER = re.compile(
     r"contact|authentication|munge|timed? ?out|connect|communicat|zero bytes|standby|temporar|try again|unexpected"
-    r"|i/o error|no space|disk quota|submit ?(job ?)?limit|MaxSubmit|MaxJobs|slurmdbd|unable to process configuration",
+    r"|i/o error|no space|disk quota|inactive or drain|slurmdbd|unable to process configuration|configuration source",
     re.IGNORECASE,
 )
+#: What says that the user has as many jobs as the site allows; other limits of a policy are said by the same sentence.
+_FULL = re.compile(r"(assoc|qos)\w*Submit\w*Limit|MaxSubmit|MaxJobs", re.IGNORECASE)
+#: Said of every limit; which one, newer Slurms say in a line before.
+_POLICY = "job submit limit"
+#: Where `sbatch` says why: what stands before it may be a site's own words.
+_FAILED = "Batch job submission failed:"
 #: Of those what says that the call never reached the cluster: nothing can have come of it.
-_UNREACHED = re.compile(r"connect failure|authentication|unable to process configuration", re.IGNORECASE)
+_UNREACHED = re.compile(
+    r"connect failure|authentication|unable to process configuration|configuration source", re.IGNORECASE
+)
 _GONE = re.compile(r"invalid job id|already completing|already completed|can not be altered|not running", re.IGNORECASE)
 _OURS = re.compile(r"TRAINYARD_\w+|(SBATCH|SQUEUE|SCANCEL|SACCT|SINFO)_\w+|SLURM_(?!CONF$|CLUSTERS$|JWT$)\w+")
 _MASK = 0o077
 _SAID = 500
 _THERE_SECONDS = 10.0
+_KILLED_SECONDS = 1.0
 
 
 class NotReached(BackendUnavailable):
@@ -57,10 +67,13 @@ class Transport(Protocol):
         """What of it is not installed here; None when all is there."""
 
     async def submit(self, script: Script) -> int:
-        """Hand a job over; its number. Raises `SbatchRefused` for one that will never be taken."""
+        """Hand a job over; its number.
+
+        Raises `BackendFull` where the user has as many jobs as allowed, `SbatchRefused` for one that is never taken.
+        """
 
     async def rows(self) -> list[Row]:
-        """All jobs of ours that Slurm remembers, ended ones too: one question, whatever their number."""
+        """All jobs of ours that Slurm remembers, ended and hidden ones too: one question, whatever their number."""
 
     async def accounted(self, names: Sequence[str], since: str) -> list[Row]:
         """What accounting knows of jobs by their names; empty where there is no accounting."""
@@ -68,11 +81,14 @@ class Transport(Protocol):
     async def nodes(self) -> list[Nodes]:
         """What the cluster has."""
 
-    async def signal(self, jobs: Sequence[int], name: str) -> None:
-        """Send a signal to the script of running jobs alone; calm about those that are gone or only wait."""
+    async def signal(self, jobs: Sequence[int], named: str, signal: str) -> None:
+        """Send a signal to the script of running jobs alone; calm about those that are gone or only wait.
 
-    async def cancel(self, jobs: Sequence[int]) -> None:
-        """End jobs: SIGTERM to all of each, then SIGKILL; calm about those that are gone."""
+        Jobs with another name than `named` are left alone: their numbers were given anew.
+        """
+
+    async def cancel(self, jobs: Sequence[int], named: str) -> None:
+        """End jobs: SIGTERM to all of each, then SIGKILL; calm about those that are gone; `named` as for `signal`."""
 
     def close(self) -> None:
         """End what is under way."""
@@ -108,7 +124,7 @@ class CommandLine:
         return int(number)
 
     async def rows(self) -> list[Row]:
-        return queued(await self._ask("squeue", "--me", "-h", "-t", "all", "-O", QUEUE_FIELDS))
+        return queued(await self._ask("squeue", "--me", "-a", "-h", "-t", "all", "-O", QUEUE_FIELDS))
 
     async def accounted(self, names: Sequence[str], since: str) -> list[Row]:
         if not self.has_accounting or shutil.which("sacct") is None:
@@ -123,20 +139,19 @@ class CommandLine:
             return []
 
     async def nodes(self) -> list[Nodes]:
-        return nodes(await self._ask("sinfo", "-h", "-e", "-o", NODE_FIELDS))
+        return nodes(await self._ask("sinfo", "-a", "-h", "-e", "-o", NODE_FIELDS))
 
-    async def signal(self, jobs: Sequence[int], name: str) -> None:
-        await self._end(f"--signal={name}", "--batch", *map(str, jobs))
+    async def signal(self, jobs: Sequence[int], named: str, signal: str) -> None:
+        await self._end(f"--name={named}", f"--signal={signal}", "--batch", *map(str, jobs))
 
-    async def cancel(self, jobs: Sequence[int]) -> None:
-        await self._end(*map(str, jobs))
+    async def cancel(self, jobs: Sequence[int], named: str) -> None:
+        await self._end(f"--name={named}", *map(str, jobs))
 
     def close(self) -> None:
         self._closed = True
         self._hands.close()
         for process in list(self._running):
-            with suppress(ProcessLookupError):
-                process.kill()
+            _kill(process)
 
     async def _ask(self, *command: str) -> str:
         """A question: whatever goes wrong with it says nothing about jobs."""
@@ -160,7 +175,9 @@ class CommandLine:
         bare = re.sub(rf"{command[0]}: (error|fatal): ", "", complaint)
         lines = list(dict.fromkeys(line.strip() for line in bare.splitlines() if line.strip()))
         said = " ".join(lines)[:_SAID] or f"left with {code} without a word"
-        if _LATER.search(said):
+        if _FULL.search(bare) or (_POLICY in said and len(lines) == 1):
+            raise BackendFull(f"Slurm takes no more jobs now: {said}")
+        if _LATER.search(bare.rpartition(_FAILED)[2]):
             error = NotReached if _UNREACHED.search(said) else BackendUnavailable
             raise error(f"Slurm does not answer {command[0]}: {said}")
         raise SbatchRefused(said, lines)
@@ -184,13 +201,20 @@ class CommandLine:
         try:
             out, complaint = process.communicate(text, timeout=self._seconds)
         except subprocess.TimeoutExpired as e:
-            process.kill()
-            process.communicate()
+            _kill(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_KILLED_SECONDS)
             limit = f"{self._seconds:g} s (TRAINYARD_SLURM_CALL_SECONDS)"
             raise BackendUnavailable(f"Slurm does not answer {command[0]}: nothing within {limit}") from e
         finally:
             self._running.discard(process)
         return process.returncode, out.decode(errors="replace"), complaint.decode(errors="replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """All of it: a site's own script in a command's place may have begun the command itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

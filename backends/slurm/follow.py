@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -10,7 +11,7 @@ from backends.runs.reader import Reader
 from backends.runs.run import Run, read_record
 from backends.slurm.ends import ended
 from backends.slurm.query import Look, Missing
-from backends.slurm.rows import Row
+from backends.slurm.rows import Row, name_of
 from backends.slurm.states import Stage, has_run, stage, waiting
 from backends.slurm.stopping import was_cancelled
 from common.backend import Cursor, Handle, RunEnded
@@ -18,6 +19,8 @@ from common.clock import Clock
 from common.event_file import Line
 from common.folder import JobFolder, Pair
 from trainyard import guard
+
+_RUNAWAY_SECONDS = 3600.0
 
 
 @frozen(kw_only=True)
@@ -57,6 +60,8 @@ class Follower:
     missing: Missing = field(factory=Missing)
     _seen: int = 0
     _over_since: float | None = None
+    #: Since when accounting alone has it.
+    _alone_since: float | None = None
     #: Slurm began its script, so that there may be a claim.
     _ran: bool = False
     _detail: str | None = None
@@ -64,6 +69,11 @@ class Follower:
     @property
     def run(self) -> Run:
         return Run(self.folder, self.handle.uid, self.pair)
+
+    @property
+    def name(self) -> str:
+        """Of its jobs in Slurm."""
+        return name_of(self.handle.job_id, self.handle.uid, self.pair.attempt)
 
     def slurm_ids(self, look: Look) -> list[int]:
         """All jobs of Slurm's that are this attempt."""
@@ -91,6 +101,18 @@ class Follower:
         """Whether Slurm's word alone tells that nothing has changed for a run that has not begun. Reads no file."""
         row = look.of(self.handle.uid, self.pair.attempt, None)
         return row is not None and row == self.row and stage(row.state) is Stage.WAITS
+
+    def outlived(self) -> bool:
+        """Whether a job that Slurm has forgotten is over although accounting has it alive: it may have missed the end.
+
+        Slurm has the word for a while; the run's own outcome, and then time, say more.
+        """
+        now = self.clock.monotonic()
+        self._alone_since = now if self._alone_since is None else self._alone_since
+        if self.run.ended() or now - self._alone_since >= _RUNAWAY_SECONDS:
+            return True
+        self.missing = Missing()  # asked again once it has been missing for as long anew
+        return False
 
     def end(self, row: Row | None) -> RunEnded:
         """How it ended; what a killed guard left on this machine is ended first."""
@@ -126,6 +148,9 @@ class Follower:
         if self.row is None or stage(self.row.state) is not Stage.OVER:
             self._over_since = None
             return False
+        if not self._claim():
+            look_afresh(self.run)
+            self._claim()
         if self.run.ended() if self.reader is not None else self._never_began():
             return True
         now = self.clock.monotonic()
@@ -152,6 +177,13 @@ class Follower:
     def _was_here(self) -> bool:
         owner = read_record(self.run.claim / "owner.json") or {}
         return owner.get("host") == os.uname().nodename
+
+
+def look_afresh(run: Run) -> None:
+    """Have NFS ask its server for what the folders hold: opening one does (nfs(5), close-to-open)."""
+    for folder in (run.claim.parent.parent, run.claim.parent):
+        with suppress(OSError):
+            next(folder.iterdir(), None)
 
 
 def owner_of(run: Run) -> int | None:

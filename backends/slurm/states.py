@@ -20,7 +20,7 @@ _WAITS = (
 #: COMPLETING: it has ended, and something of it may be left on a node.
 _RUNS = (
     *("RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED", "RESIZING"),
-    *("UPDATE_DB", "EXPEDITING"),
+    *("UPDATE_DB", "EXPEDITING", "REVOKED"),  # the last one: another cluster of the federation has it
 )
 #: `CANCELLED` and `DEADLINE` are said of jobs that only waited, too.
 _HAS_RUN = frozenset(
@@ -30,7 +30,6 @@ _OVER: dict[str, Reason | None] = {
     "COMPLETED": None,
     "FAILED": None,
     "CANCELLED": Reason.CANCELLED_OUTSIDE,
-    "REVOKED": Reason.CANCELLED_OUTSIDE,
     "TIMEOUT": Reason.TIME_LIMIT,
     "DEADLINE": Reason.TIME_LIMIT,
     "PREEMPTED": Reason.PREEMPTED,
@@ -40,7 +39,6 @@ _OVER: dict[str, Reason | None] = {
 }
 _EXPLAINED = {
     "CANCELLED": "was cancelled by somebody else (scancel)",
-    "REVOKED": "was revoked: another cluster took it",
     "TIMEOUT": "ran into the time limit of its Slurm job",
     "DEADLINE": "could not end by its Slurm deadline",
     "PREEMPTED": "was preempted by a job of higher priority",

@@ -34,7 +34,10 @@ def forget_asked(folder: JobFolder, pair: Pair) -> None:
 
 
 def ask_by_line(folder: JobFolder, pair: Pair) -> None:
-    """Once, where it is not sure that the SIGTERM arrived: to a run that has it the line says nothing new."""
+    """Once, where it is not sure that the SIGTERM arrived: to a run that has it the line says nothing new.
+
+    Our engines read it; to any other program its guard passes it on as the SIGTERM.
+    """
     if not _note(folder, pair).read_text():
         folder.command(pair, {"id": f"stop-{pair}", "command": "stop", "why": "it is not sure that SIGTERM arrived"})
         note_arrived(folder, pair)

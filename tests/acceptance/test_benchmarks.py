@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
         ),
         (["benchmarks.sse", "--rounds", "1"], ("200 SSE readers", "the service", "goal ≥ 0.7")),
         (
-            "benchmarks.slurm --count 10 --live 10 --rounds 1 --seconds 2 --jobs 1 --far 5".split(),
+            ["benchmarks.slurm", "--count=10", "--live=10", "--rounds=1", "--seconds=2", "--jobs=1", "--far=5"],
             ("10 submissions", "goal ≤ 0.7", "the controller 5 ms away", "10 live jobs", "interval 1 s"),
         ),
     ],

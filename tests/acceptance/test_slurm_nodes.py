@@ -11,7 +11,7 @@ from common.folder import STACKS
 from service.revisions import put
 from tests.server import Server
 from tests.slurm_cluster import Cluster
-from trainyard.guard import environment, name, processes_of
+from trainyard.guard_processes import environment, name, processes_of
 
 pytestmark = pytest.mark.slow
 

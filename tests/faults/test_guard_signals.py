@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import signal
 import time
 
 import pytest
@@ -9,11 +10,16 @@ import pytest
 from tests.faults.conftest import UNTIL_GO, Guarded
 
 WAITS = "trap 'echo got TERM; exit 75' TERM; trap 'echo got USR1' USR1; echo ready; while :; do sleep 0.02; done"
+COUNTS = f"trap 'echo got TERM' TERM; trap 'echo got USR1' USR1; echo ready; {UNTIL_GO}; exit 75"
 
 
 def change(minutes: float, attempt: str = "1.0") -> str:
     record = {"format": 1, "attempt": attempt, "id": "c", "command": "change", "values": {"deadline_minutes": minutes}}
     return json.dumps(record) + "\n"
+
+
+def stop(attempt: str = "1.0") -> str:
+    return json.dumps({"format": 1, "attempt": attempt, "id": "s", "command": "stop", "why": "lost"}) + "\n"
 
 
 def test_the_lock_is_held_while_the_run_lives(guarded: Guarded) -> None:
@@ -76,3 +82,76 @@ def test_a_changed_deadline_holds_for_the_running_program(guarded: Guarded) -> N
     assert guarded.code() == 75
     assert time.monotonic() - began < 20
     assert (guarded.exit()["code"], guarded.exit()["reason"]) == (75, "time_limit")
+
+
+def test_a_stop_line_is_the_sigterm_of_a_program_that_reads_no_lines(guarded: Guarded) -> None:
+    guarded.spec(engine="command")
+    guarded.shell(WAITS)
+    guarded.until("ready")
+    (guarded.job / "control.jsonl").write_text(stop("2.0") + stop())
+    assert guarded.code() == 75
+    assert "reason" not in guarded.exit()
+    assert "a `stop` line came (lost): SIGTERM is passed on, SIGKILL follows in 60 s" in guarded.log()
+    assert "killed" not in guarded.log()
+
+
+def test_a_sigterm_that_comes_after_its_stop_line_is_no_second_one_but_the_next_is(guarded: Guarded) -> None:
+    guarded.spec(engine="command")
+    process = guarded.shell(COUNTS)
+    guarded.until("ready")
+    with (guarded.job / "control.jsonl").open("a") as file:
+        file.write(stop())
+        file.flush()
+        process.send_signal(signal.SIGHUP)  # ignored, but the guard looks at the file
+        guarded.until("got TERM")
+        file.write(stop())
+    process.terminate()
+    guarded.until("SIGTERM came: the program has had it, for the `stop` line")
+    assert guarded.log().count("got TERM") == 1
+    process.terminate()
+    guarded.until(lambda: guarded.log().count("got TERM") == 2)
+    guarded.go()
+    assert guarded.code() == 75
+    assert guarded.log().count("got TERM") == 2
+
+
+def test_a_stop_line_after_a_sigterm_says_nothing_new(guarded: Guarded) -> None:
+    guarded.spec(engine="command")
+    process = guarded.shell(COUNTS)
+    guarded.until("ready")
+    process.terminate()
+    guarded.until("got TERM")
+    (guarded.job / "control.jsonl").write_text(stop())
+    for times in (1, 2):  # between the two it has read the file
+        process.send_signal(signal.SIGUSR1)
+        guarded.until(lambda times=times: guarded.log().count("got USR1") == times)
+    guarded.go()
+    assert guarded.code() == 75
+    assert guarded.log().count("got TERM") == 1
+    assert "line" not in guarded.log()
+
+
+def test_a_program_that_reads_stop_lines_itself_gets_no_signal_for_one_but_the_grace(guarded: Guarded) -> None:
+    guarded.spec(engine="text")
+    process = guarded.shell(COUNTS)
+    guarded.until("ready")
+    (guarded.job / "control.jsonl").write_text(stop())
+    process.send_signal(signal.SIGHUP)
+    guarded.until("a `stop` line came (lost): the program reads it too, SIGKILL follows in 60 s")
+    assert "got TERM" not in guarded.log()
+    process.terminate()
+    guarded.until("got TERM")
+    guarded.go()
+    assert guarded.code() == 75
+
+
+@pytest.mark.parametrize("engine", ["command", "text"])
+def test_a_program_that_ignores_a_stop_line_is_killed_after_the_grace(guarded: Guarded, engine: str) -> None:
+    guarded.spec(engine=engine)
+    process = guarded.shell("trap '' TERM; echo ready; sleep 60", options=("--grace", "0.2"))
+    guarded.until("ready")
+    (guarded.job / "control.jsonl").write_text(stop())
+    process.send_signal(signal.SIGHUP)
+    assert guarded.code() == 128 + 9
+    assert guarded.exit()["signal"] == 9 and "reason" not in guarded.exit()
+    assert "the grace of 0.2 s is over: sh (" in guarded.log()

@@ -4,6 +4,9 @@ import ctypes
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Timer
@@ -74,6 +77,16 @@ def test_half_a_line_is_read_when_it_is_whole_and_a_bad_one_is_passed_over(tmp_p
     assert control.deadline(60) == 5
 
 
+def test_a_stop_is_for_its_own_attempt_and_changes_no_deadline(tmp_path: Path) -> None:
+    path = tmp_path / "control.jsonl"
+    control = guard.Control(path, (2, 0))
+    line = {"format": 1, "id": "s", "command": "stop", "values": 3}
+    lines(path, {**line, "attempt": "1.0"}, {**line, "attempt": "2.1"}, {**line, "command": "checkpoint", "attempt": 2})
+    assert (control.deadline(60), control.stop) == (60, None)
+    lines(path, {**line, "attempt": "2.0"}, change("2.0", {"deadline_minutes": 5}))
+    assert (control.deadline(60), control.stop) == (5, "the service wants it")
+
+
 @pytest.mark.parametrize("value", [0, -1, True, "5", float("nan")])
 def test_a_deadline_must_be_a_number_above_zero(value: object) -> None:
     with pytest.raises(ValueError, match="deadline_minutes must be a number > 0"):
@@ -102,6 +115,31 @@ def test_the_stacks_of_the_next_process_are_asked_for_when_the_last_ones_stand(
     late.join()
     monkeypatch.setattr(guard, "DUMPING", 0.01)
     log.settle(log.size())
+
+
+@pytest.mark.parametrize("heeded", [True, False])
+def test_a_signal_that_is_blocked_for_a_moment_only_is_not_heeded(
+    monkeypatch: pytest.MonkeyPatch, heeded: bool
+) -> None:
+    program = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+for line in sys.stdin:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK if "unblock" in line else signal.SIG_BLOCK, [signal.SIGUSR1])
+    print(flush=True)
+"""
+    own = [sys.executable, "-I", "-S", "-c", program]
+    with subprocess.Popen(own, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+
+        def tell(word: str) -> None:
+            assert process.stdin and process.stdout
+            print(word, file=process.stdin, flush=True)
+            process.stdout.readline()
+
+        tell("block")
+        monkeypatch.setattr(time, "sleep", lambda _: tell("block" if heeded else "unblock"))
+        assert guard.heeds(process.pid, signal.SIGUSR1) is heeded
+        process.communicate()
 
 
 def test_past_its_limit_the_log_keeps_head_and_tail(tmp_path: Path) -> None:

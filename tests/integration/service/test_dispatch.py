@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from backends.simulated.backend import SimulatedBackend
 from common.backend import Capacity
-from common.errors import BackendUnavailable
+from common.errors import BackendFull, BackendUnavailable
 from service import dispatch
 from service.app import make_app
 
@@ -109,6 +109,22 @@ async def test_after_the_set_time_a_backend_that_is_away_fails_its_jobs(opened, 
         await client.post("/train", json=document("a"))
         (job,) = await ended(client, "a")
     assert (job["status"], job["reason"]) == ("failed", "backend_unavailable")
+
+
+async def test_a_backend_that_is_full_fails_no_job_however_long_that_lasts(opened, settings, document, monkeypatch):
+    answers, submit = [BackendFull("the user has as many jobs as allowed")], SimulatedBackend.submit
+
+    async def full_at_first(self, *values):
+        if answers:
+            raise answers.pop()
+        return await submit(self, *values)
+
+    monkeypatch.setattr(SimulatedBackend, "submit", full_at_first)
+    parts = await opened(attrs.evolve(settings, backend_down_seconds=0))
+    async with TestClient(TestServer(make_app(parts))) as client:
+        await client.post("/train", json=document("a"))
+        assert (await ended(client, "a"))[0]["status"] == "succeeded"
+    assert not answers
 
 
 async def test_a_backend_that_raises_anything_fails_that_job_and_no_other(client, document, away):

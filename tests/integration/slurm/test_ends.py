@@ -1,9 +1,16 @@
 """How runs end under a real Slurm: by themselves, by Slurm, by others, and by what breaks."""
 
+import json
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from common.errors import BackendUnavailable
+from common.folder import Pair
 from common.job import Reason
 from tests.local_runs import STOPS as _STOPS
 from tests.local_runs import kinds
@@ -15,6 +22,11 @@ pytestmark = pytest.mark.slow
 
 #: Slurm signals every process and the guard passes it on: the second signal must not meet a program that is ending.
 STOPS = _STOPS.replace("sys.exit(75)", "os._exit(75)")
+#: Slurm's controller never answers, and whether the signal got anywhere is not said.
+LOSES_TERM = """#!/bin/sh
+case "$*" in *--signal=TERM*) echo "scancel: error: Socket timed out on send/recv operation" >&2; exit 1;; esac
+exec {} "$@"
+"""
 WAITS = 'tell("progress", step=1)\ntime.sleep(600)\n'
 
 
@@ -64,6 +76,41 @@ async def test_our_cancel_is_gentle_once_and_told_when_no_step_is_left(runs: Slu
     assert slurm.states()[str(handle.backend_job_id)] == "FAILED"
     assert not slurm.call("squeue", "-h")
     assert runs.folder().log.read_text().count("SIGTERM came") == 1
+
+
+async def test_a_program_of_ones_own_is_asked_to_leave_where_the_signal_was_lost(
+    runs: SlurmRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scancel = tmp_path / "scancel"
+    scancel.write_text(LOSES_TERM.format(shutil.which("scancel")))
+    scancel.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    backend = await runs.backend()
+    spec = runs.spec(STOPS + WAITS)
+    handle = await runs.submit(backend, evolve(spec, engine="command", argv=(*spec.argv, str(runs.folder().path))))
+    await runs.claimed()
+    with pytest.raises(BackendUnavailable, match="timed out"):
+        await backend.cancel(handle, 20)
+    await backend.cancel(handle, 20)
+    end = await ended(backend, handle)
+    assert (end.reason, end.code, end.step) == (None, 75, 3)
+    assert "a `stop` line came (it is not sure that SIGTERM arrived): SIGTERM" in runs.folder().log.read_text()
+
+
+async def test_a_run_that_is_deaf_to_everything_is_ended_by_slurm_after_its_grace(
+    runs: SlurmRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.slurm.backend._SLACK_SECONDS", 0.5)
+    backend = await runs.backend()
+    handle = await runs.submit(backend, runs.spec(WAITS))
+    await runs.claimed()
+    guard = int(json.loads((runs.folder().attempt(Pair(1)) / "owner.json").read_text())["pid"])
+    os.kill(guard, signal.SIGSTOP)  # what it would do within its grace is not done
+    await backend.cancel(handle, 5)
+    end = await ended(backend, handle)
+    assert end.reason is None
+    assert end.signal in {signal.SIGTERM, signal.SIGKILL}
+    assert processes_of(f"{handle.uid}.1.0") == []
 
 
 async def test_a_job_that_waits_is_cancelled_and_never_claims(runs: SlurmRuns, slurm: Cluster) -> None:

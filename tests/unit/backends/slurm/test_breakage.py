@@ -49,10 +49,10 @@ class Scripted:
         kinds = {"minutes": None, "cpus": 4, "memory_mib": 8000, "gpus": {}, "count": 2}
         return [Nodes(partition="main", default=True, up=True, **kinds)]
 
-    async def signal(self, jobs: Sequence[int], name: str) -> None:
+    async def signal(self, jobs: Sequence[int], named: str, signal: str) -> None:
         return None
 
-    async def cancel(self, jobs: Sequence[int]) -> None:
+    async def cancel(self, jobs: Sequence[int], named: str) -> None:
         return None
 
     def close(self) -> None:

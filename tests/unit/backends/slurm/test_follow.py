@@ -78,6 +78,25 @@ def test_a_script_that_never_claimed_is_over_after_a_while_and_one_that_never_be
     assert waited.look(look(2, "CANCELLED")).over
 
 
+def test_an_end_that_accounting_missed_is_told_from_the_runs_outcome_or_after_a_while(tmp_path: Path) -> None:
+    clock, folder = SetClock(), JobFolder(tmp_path)
+    following = follower(folder, clock)
+    following.look(look(1, "RUNNING"))
+    for clock.at in (0.0, 10.0):
+        forgotten = following.look(look(int(clock.at) + 2)).forgotten
+    assert forgotten, "it is not listed any more"
+    assert not following.outlived()
+    assert not following.look(look(20)).forgotten, "accounting is not asked again at once"
+    clock.at += 3600
+    assert following.outlived()
+    other = follower(folder, clock)
+    claim = folder.attempt(Pair(1))
+    claim.mkdir(parents=True)
+    assert not other.outlived()
+    (claim / "exit.json").write_text(json.dumps({"code": 0, "signal": None}))
+    assert other.outlived()
+
+
 async def test_a_change_before_the_next_restart_claims_is_told_to_that_one(backend: SlurmBackend) -> None:
     folder = JobFolder(backend.context.settings.jobs_dir / "job-1")
     folder.attempt(Pair(1)).mkdir(parents=True)
@@ -100,4 +119,4 @@ async def test_stacks_are_asked_of_every_machine_of_a_run(
     ranks.mkdir(parents=True)
     await backend.send(handle(), DumpStacks(id="d"))
     assert [path.name for path in ranks.iterdir()] == ["stacks"]
-    assert (tmp_path / "asked").read_text() == 2 * "--signal=USR2 --batch 7\n"
+    assert (tmp_path / "asked").read_text() == 2 * f"--name=job-1.{UID}.1 --signal=USR2 --batch 7\n"

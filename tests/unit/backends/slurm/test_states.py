@@ -17,9 +17,13 @@ def test_every_state_of_the_manual_is_known(state: str) -> None:
 
 def test_what_is_over_has_a_reason_and_a_sentence_or_leaves_both_to_the_run() -> None:
     over = [state for state in MANUAL.split() if stage(state) is Stage.OVER]
-    assert len(over) == 10
+    assert len(over) == 9
     assert {state for state in over if reason_of(state) is None} == {"COMPLETED", "FAILED"}
     assert all((reason_of(state) is None) == (explained(state) is None) for state in over)
+
+
+def test_a_job_that_another_cluster_took_is_not_over() -> None:
+    assert stage("REVOKED") is Stage.RUNS
 
 
 def test_a_job_that_completes_or_that_nobody_knows_is_not_over() -> None:

@@ -16,7 +16,7 @@ from common.folder import JobFolder, Pair
 from common.settings import Settings
 
 HANDLE = Handle(uid="ab" * 16, job_id="job-1", attempt=1, data={"slurm_id": 7, "submitted": 1, "restart": 0})
-TERM = "--signal=TERM --batch 7"
+TERM = f"--name=job-1.{HANDLE.uid}.1 --signal=TERM --batch 7"
 PERHAPS = "scancel: error: Kill job error on job id 7: Socket timed out on send/recv operation"
 NEVER = "scancel: error: Kill job error on job id 7: Unable to contact slurm controller (connect failure)"
 #: A `scancel` that notes what it was called with, and complains as long as there is something to complain of.
