@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from backends.slurm.accounting import Accounting
 from backends.slurm.client import CommandLine, NotReached, SbatchRefused, Transport
 from backends.slurm.cluster import Cluster
 from backends.slurm.follow import Follower, Sight, owner_of, pair_of
-from backends.slurm.limits import find_errors
+from backends.slurm.limits import find_errors, spare_minutes
 from backends.slurm.options import SlurmOptions
 from backends.slurm.query import Look, Poll
 from backends.slurm.script import script, time_minutes
@@ -186,13 +187,15 @@ class SlurmBackend(BaseTrainerBackend):
 
     def refuses_change(self, handle: Handle, values: Mapping[str, object]) -> str | None:
         minutes, limit = values.get("resources.max_duration_minutes"), handle.data.get("time_minutes")
-        if isinstance(minutes, int | float) and isinstance(limit, int) and (time_minutes(minutes) or 0) > limit:
-            most = limit - (time_minutes(0) or 0)
-            return (
-                f"resources.max_duration_minutes: {minutes:g} is beyond the time limit of its Slurm job, which only an "
-                f"administrator may raise; up to {most:g} would do, or pause and resume it with the new value"
-            )
-        return None
+        if not isinstance(minutes, int | float) or not isinstance(limit, int):
+            return None
+        most = limit - spare_minutes(self.context.settings)
+        if ceil(minutes) <= most:
+            return None
+        return (
+            f"resources.max_duration_minutes: {minutes:g} is beyond the time limit of its Slurm job, which only an "
+            f"administrator may raise; up to {most:g} would do, or pause and resume it with the new value"
+        )
 
     async def capacity(self) -> Capacity:
         seen = self.cluster.nodes
@@ -331,13 +334,13 @@ class SlurmBackend(BaseTrainerBackend):
             claims = folder.restarts(attempt)
             number = owner_of(Run(folder, job.uid, claims[0])) if claims else None
         document = read_record(folder.spec) if spec is None else {"deadline_minutes": spec.deadline_minutes}
-        deadline = (document or {}).get("deadline_minutes")
+        limit = time_minutes((document or {}).get("deadline_minutes"), self.context.settings)
         return Handle(
             uid=job.uid,
             job_id=job.job_id,
             attempt=attempt,
             backend_job_id=None if number is None else str(number),
-            data={"slurm_id": number, "submitted": attempt, "restart": 0, "time_minutes": time_minutes(deadline)},
+            data={"slurm_id": number, "submitted": attempt, "restart": 0, "time_minutes": limit},
         )
 
     def _follower(self, handle: Handle, cursor: Cursor | None) -> Follower:

@@ -1,7 +1,7 @@
 """What this cluster can't do for a request: refused at once, with what would run."""
 
 from collections.abc import Iterator
-from math import floor
+from math import ceil, floor
 
 from attrs import evolve
 
@@ -13,8 +13,8 @@ from common.settings import Settings
 from schemas.train import TrainRequest
 from schemas.values import FieldError, FieldWarning
 
-#: Of Slurm's time limit beyond the deadline, which the guard keeps.
-SPARE_MINUTES = 5
+#: Of Slurm's time limit beyond the deadline, which the guard keeps; and of it beyond the guard's grace.
+_SPARE_MINUTES, _AFTER_GRACE = 5, 2
 _AT = "extra_parameters"
 
 
@@ -26,18 +26,26 @@ def find_errors(request: TrainRequest, cluster: Cluster, settings: Settings) -> 
     errors = [FieldError(path, message) for path, message in _partition(cluster, wanted, partition)]
     errors += engine_errors(request, cluster.machine(request, options, partition))
     sizes = {error.path for error in errors if error.path.startswith("resources.")}
-    own = (*_count(request, cluster, options, partition, sizes), *_time(request, cluster, partition))
+    own = (
+        *_count(request, cluster, options, partition, sizes),
+        *_time(request, cluster, partition, spare_minutes(settings)),
+    )
     errors += [FieldError(path, message) for path, message in own]
     if request.extra_parameters.engine == "command" and settings.allow_command is False:
         errors.append(FieldError(f"{_AT}.command", NOT_ALLOWED))
     return errors
 
 
+def spare_minutes(settings: Settings) -> int:
+    """What a job's time limit in Slurm has beyond the deadline, so that the guard's word comes first."""
+    return max(_SPARE_MINUTES, ceil(settings.grace_seconds / 60) + _AFTER_GRACE)
+
+
 def within_time(
-    request: TrainRequest, cluster: Cluster, partition: str | None
+    request: TrainRequest, cluster: Cluster, partition: str | None, spare: int
 ) -> tuple[TrainRequest, FieldWarning | None]:
     """The request with a default deadline that its partition gives; the warning where it was lowered."""
-    most, wanted = _longest(cluster, partition), request.resources.max_duration_minutes
+    most, wanted = _longest(cluster, partition, spare), request.resources.max_duration_minutes
     if most is None or wanted <= most:
         return request, None
     lowered = evolve(request, resources=evolve(request.resources, max_duration_minutes=most))
@@ -72,18 +80,18 @@ def _count(
         yield f"{_AT}.nodes", f"{options.nodes} asked, partition {partition!r} has {have} that fit; {would}"
 
 
-def _time(request: TrainRequest, cluster: Cluster, partition: str | None) -> Iterator[tuple[str, str]]:
-    at, most = "resources.max_duration_minutes", _longest(cluster, partition)
+def _time(request: TrainRequest, cluster: Cluster, partition: str | None, spare: int) -> Iterator[tuple[str, str]]:
+    at, most = "resources.max_duration_minutes", _longest(cluster, partition, spare)
     wanted = request.resources.max_duration_minutes
     if most is not None and at in request.asked and wanted > most:
         yield (
             at,
-            f"{wanted:g} asked, partition {partition!r} gives a job {most + SPARE_MINUTES:g}, of which {SPARE_MINUTES} "
+            f"{wanted:g} asked, partition {partition!r} gives a job {most + spare:g}, of which {spare} "
             f"are kept to end in; max_duration_minutes: {most:g} would run",
         )
 
 
-def _longest(cluster: Cluster, partition: str | None) -> float | None:
+def _longest(cluster: Cluster, partition: str | None, spare: int) -> float | None:
     """The longest deadline that a partition gives; None: any."""
     limits = [kind.minutes for kind in cluster.kinds(partition) if kind.minutes is not None]
-    return max(floor(min(limits)) - SPARE_MINUTES, 1) if limits else None
+    return max(floor(min(limits)) - spare, 1) if limits else None

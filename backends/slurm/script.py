@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.slurm.client import Script
-from backends.slurm.limits import SPARE_MINUTES
+from backends.slurm.limits import spare_minutes
 from backends.slurm.rows import name_of
 from backends.slurm.spec import OPTIONS
 from common.backend import JobSpec
@@ -43,15 +43,15 @@ def script(job: Job, attempt: int, spec: JobSpec, folder: Path, settings: Settin
         folder=shlex.quote(str(folder)),
         command=shlex.join(own),
     )
-    return Script(tuple(_arguments(job, attempt, spec, folder)), text)
+    return Script(tuple(_arguments(job, attempt, spec, folder, settings)), text)
 
 
-def time_minutes(deadline_minutes: float | None) -> int | None:
+def time_minutes(deadline_minutes: float | None, settings: Settings) -> int | None:
     """Slurm's time limit: a safety net behind the deadline, which the guard keeps."""
-    return None if deadline_minutes is None else ceil(deadline_minutes) + SPARE_MINUTES
+    return None if deadline_minutes is None else ceil(deadline_minutes) + spare_minutes(settings)
 
 
-def _arguments(job: Job, attempt: int, spec: JobSpec, folder: Path) -> Sequence[str]:
+def _arguments(job: Job, attempt: int, spec: JobSpec, folder: Path, settings: Settings) -> Sequence[str]:
     ours: Mapping[str, Any] = spec.options[OPTIONS]  # type: ignore[assignment]
     name = name_of(job.job_id, job.uid, attempt)
     gpus, kind = ours["gpus"], ours.get("gpu_type")
@@ -71,7 +71,7 @@ def _arguments(job: Job, attempt: int, spec: JobSpec, folder: Path) -> Sequence[
         "cpus-per-task": ours["cpus"],
         "mem": f"{ours['memory_mib']}M",
         "gres": f"gpu:{kind}:{gpus}" if gpus and kind else f"gpu:{gpus}" if gpus else None,
-        "time": time_minutes(spec.deadline_minutes),
+        "time": time_minutes(spec.deadline_minutes, settings),
     }
     found = [f"--{option}={value}" for option, value in values.items() if value is not None]
     return [*found, "--requeue" if ours["restarts"] else "--no-requeue"]

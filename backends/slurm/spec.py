@@ -7,7 +7,7 @@ from attrs import asdict, evolve
 
 from backends.engines.spec import build as engine_spec
 from backends.slurm.cluster import Cluster
-from backends.slurm.limits import within_time
+from backends.slurm.limits import spare_minutes, within_time
 from backends.slurm.options import SlurmOptions
 from common.backend import JobSpec
 from common.settings import Settings
@@ -25,7 +25,7 @@ def build(request: TrainRequest, cluster: Cluster, settings: Settings) -> JobSpe
         account=given.account or settings.slurm_account,
     )
     partition = cluster.partition(options.partition)
-    request, warning = within_time(request, cluster, partition)
+    request, warning = within_time(request, cluster, partition, spare_minutes(settings))
     machine = cluster.machine(request, options, partition)
     spec = engine_spec(request, machine, settings)
     asked: Mapping[str, Any] = spec.request["resources"]  # type: ignore[assignment]

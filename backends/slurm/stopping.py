@@ -1,5 +1,6 @@
 """What we asked Slurm to do to a run, noted in the job folder: a service that comes after must know it."""
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +21,16 @@ def asked(folder: JobFolder, pair: Pair) -> float | None:
 
 def note_asked(folder: JobFolder, pair: Pair) -> None:
     """Before it is done: Slurm may pass a signal on whose call never came back to us."""
-    _note(folder, pair).touch(0o600)
+    note = _note(folder, pair)
+    note.touch(0o600)
+    _by_our_clock(note, time.time())
 
 
 def note_arrived(folder: JobFolder, pair: Pair) -> None:
     """The run has surely heard of it."""
-    _note(folder, pair).write_text(_ARRIVED)
+    note = _note(folder, pair)
+    note.write_text(_ARRIVED)
+    _by_our_clock(note, time.time())
 
 
 def forget_asked(folder: JobFolder, pair: Pair) -> None:
@@ -57,6 +62,12 @@ def ask_for_stacks(run: Run) -> None:
     """Of the processes on all machines but the first, where the guard has a signal for it."""
     with suppress(FileNotFoundError):  # one process, or none yet
         (run.claim / "ranks" / STACKS).touch(0o600)
+
+
+def _by_our_clock(note: Path, now: float) -> None:
+    """A file server's clock may be another one; where a time can't be set, its own is good enough."""
+    with suppress(OSError):
+        os.utime(note, (now, now))
 
 
 def _note(folder: JobFolder, pair: Pair) -> Path:

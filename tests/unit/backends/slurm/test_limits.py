@@ -83,6 +83,14 @@ def test_a_deadline_over_the_partitions_is_refused_and_a_default_lowered(tmp_pat
     assert "max_duration_minutes: 55 would run" in errors(tmp_path, **asked)["resources.max_duration_minutes"]
 
 
+def test_the_time_limit_leaves_the_whole_grace_behind_the_deadline(tmp_path: Path) -> None:
+    patient = Settings(data_dir=tmp_path, grace_seconds=601)
+    made = spec(tmp_path, settings=patient, extra_parameters={"partition": "short"}, resources={"gpus": 0})
+    assert made.deadline_minutes == 60 - 13
+    handed = script(Job(uid="ab", job_id="j", backend="slurm"), 1, made, tmp_path, patient)
+    assert "--time=60" in handed.arguments
+
+
 def test_defaults_are_lowered_to_the_node_that_fits_best(tmp_path: Path) -> None:
     made = spec(tmp_path)
     assert made.options[OPTIONS] == {

@@ -1,6 +1,7 @@
 """A run is asked to leave by one SIGTERM, whatever becomes of the call that passes it on."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -90,6 +91,17 @@ async def test_a_kill_before_the_signal_loses_no_wish(service: Callable[[], Slur
     await service().cancel(HANDLE, 20)
     assert sent(tmp_path) == []
     assert told(tmp_path) == [("stop-1.0", "1.0", "stop")]
+
+
+@pytest.mark.parametrize("note", [stopping.note_asked, stopping.note_arrived])
+def test_the_grace_is_counted_by_our_own_clock_whatever_the_file_servers_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: Callable[[JobFolder, Pair], None]
+) -> None:
+    (there := folder(tmp_path)).path.mkdir(parents=True)
+    ahead = time.time() + 500  # ours: the files' times are those of this machine
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    note(there, Pair(1))
+    assert stopping.asked(there, Pair(1)) == pytest.approx(0, abs=1)
 
 
 async def test_a_disk_without_room_for_a_note_keeps_no_run_from_leaving(
