@@ -20,10 +20,10 @@ from common.errors import (
     TrainyardError,
     Unavailable,
 )
-from common.event import Body, JobCancelled, JobFailed, JobPaused, JobPhase, JobSubmitted
+from common.event import Body, JobCancelled, JobFailed, JobPaused, JobSubmitted
 from common.folder import JobFolder, spec_document
 from common.hands import Hands
-from common.job import Job, Phase, Reason, Status, Wish
+from common.job import Job, Reason, Status, Wish
 from common.settings import Settings
 from service.answers import furthest_step
 from service.checkpoints import newest_step
@@ -34,6 +34,7 @@ from service.revisions import deadline_of, entries, for_run, recorded, unanswere
 from service.specs import read_spec
 from service.store.base import REPLACED, Changes, JobRecord, Store
 from service.watch import Watch
+from service.wished import tell_again
 
 log = structlog.get_logger(__name__)
 
@@ -166,10 +167,8 @@ class HandOver:
         self._watch.begin(evolve(record, job=job), handle)  # before the wish is read: a later one finds the watcher
         present = await self._store.job_by_uid(uid)
         self._watch.orders.change(uid, unanswered(entries(present.changes)))
-        if (wanted := present.wanted) is not Wish.RUN:
-            with suppress(IllegalMove):  # it has ended already
-                phase = Phase.STOPPING if wanted is Wish.CANCEL else Phase.PAUSING
-                await self._store.append(uid, [JobPhase(phase=phase)])
+        if present.wanted is not Wish.RUN:
+            await tell_again(self._store, uid)
             self._watch.orders.end(uid)
 
     def _doubtful(self, record: JobRecord) -> bool:

@@ -18,6 +18,7 @@ from service.revisions import deadline_of, entries, for_run, recorded
 from service.specs import read_spec
 from service.store.base import Changes, JobRecord, Store
 from service.untold import untold
+from service.wished import leading_to
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ async def _told(store: Store, folders: Folders, live: LiveJob, restarted: RunRes
         *stand,
         JobRetrying(reason=restarted.reason, resumed_from=await newest_step(store, job.uid, stand)),
         JobSubmitted(backend=job.backend, backend_job_id=handle.backend_job_id),
+        *leading_to(record.wanted),
     ]
     try:
         live.job = await store.append(
@@ -69,10 +71,11 @@ def _renew_spec(folder: JobFolder, record: JobRecord) -> None:
         "changes": for_run(changes),
         "deadline_minutes": deadline_of(changes, spec.deadline_minutes),
     }
-    if told := recorded(changes):
-        values["recorded"] = told
     if not folder.spec.exists():
         return
     known = json.loads(folder.spec.read_bytes())
-    if known != known | values:
-        write_whole(folder.spec, json.dumps(known | values, indent=1).encode())
+    renewed = {key: value for key, value in known.items() if key != "recorded"} | values
+    if told := recorded(changes):
+        renewed["recorded"] = told
+    if known != renewed:
+        write_whole(folder.spec, json.dumps(renewed, indent=1).encode())

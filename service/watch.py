@@ -37,6 +37,7 @@ from service.revisions import entries, unanswered
 from service.specs import read_spec
 from service.stalls import Stalls
 from service.store.base import JobRecord, Store
+from service.wished import append_said
 
 log = structlog.get_logger(__name__)
 
@@ -187,7 +188,7 @@ class Watch:
         cursor = next((event.cursor for event in reversed(events) if event.cursor is not None), None)
         uid, attempt = live.job.uid, live.handle.attempt
         try:
-            live.job = await self._store.append(uid, bodies, attempt=attempt, cursor=cursor)
+            live.job = await append_said(self._store, uid, bodies, attempt, cursor)
         except IllegalMove as e:
             if len(events) > 1:
                 for event in events:

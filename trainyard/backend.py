@@ -37,7 +37,7 @@ from common.backend import (
     Stop,
     Validate,
 )
-from common.errors import BackendUnavailable
+from common.errors import BackendFull, BackendUnavailable
 from common.folder import JobFolder, Pair
 from common.job import Job, Reason
 from common.settings import Settings
@@ -52,6 +52,7 @@ __all__ = [
     "INTERFACE_VERSION",
     "BackendContext",
     "BackendEvent",
+    "BackendFull",
     "BackendUnavailable",
     "BaseTrainerBackend",
     "Capacity",

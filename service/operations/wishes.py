@@ -3,14 +3,13 @@
 from attrs import evolve
 
 from common.errors import Conflict, IllegalMove
-from common.event import JobPhase
 from common.job import Phase, Status, Wish
 from service.handover import granted
 from service.parts import Parts
 from service.store.base import Changes, JobRecord
+from service.wished import leading_to
 
 TRIES = 10
-_PHASES = {Wish.CANCEL: Phase.STOPPING, Wish.PAUSE: Phase.PAUSING}
 
 
 async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | None:
@@ -26,10 +25,9 @@ async def wish(parts: Parts, record: JobRecord, wanted: Wish) -> JobRecord | Non
             parts.handover.settle(uid)
     cancels_run = wanted is Wish.CANCEL and record.job.status is Status.RUNNING  # then nothing is an obstacle
     version = None if cancels_run else record.version
-    body = JobPhase(phase=_PHASES[wanted])
     try:
         job = await parts.store.append(
-            uid, [body], attempt=record.job.attempt, changes=stored, if_version=version, urgent=True
+            uid, leading_to(wanted), attempt=record.job.attempt, changes=stored, if_version=version, urgent=True
         )
     except (Conflict, IllegalMove):
         return None

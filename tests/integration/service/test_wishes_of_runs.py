@@ -2,16 +2,16 @@
 
 import asyncio
 
+import attrs
 import pytest
 
-from tests.integration.service.own_runs import DEAF, OwnRun
+from tests.integration.service.own_runs import DEAF
 
 
 @pytest.fixture
-async def run(client, settings, tmp_path):
-    made = OwnRun(client, settings.jobs_dir, tmp_path)
-    yield made
-    await made.end()
+def settings(request, settings):
+    """A test may give its runs longer to stop."""
+    return attrs.evolve(settings, grace_seconds=getattr(request, "param", settings.grace_seconds))
 
 
 def ends(events):
@@ -43,6 +43,24 @@ async def test_a_cancel_wins_over_a_pause_that_is_under_way_and_no_pause_over_a_
     assert ends(events) == ["job.cancelled"]
     assert not [e for e in events if e["type"] == "job.paused"]
     assert (await run.call("POST", "/pause"))[0] == 409
+
+
+@pytest.mark.parametrize("settings", [60.0], indirect=True)
+async def test_what_a_run_does_until_it_stops_is_told_and_the_wish_stays_in_sight(run, tmp_path):
+    stopped = tmp_path / "stopped"
+    await run.begin(f"trap '' TERM; until [ -e {stopped} ]; do sleep 0.1; done; exit 1")
+    shown = {}
+    for n, (wish, phase) in enumerate([("pause", "evaluating"), ("cancel", "uploading")]):
+        await run.call("POST", f"/{wish}")
+        said = [{"type": "phase", "data": {"phase": phase}}, {"type": "progress", "data": {"step": n}}]
+        items = [{"n": 2 * n + at, **item} for at, item in enumerate(said, 1)]
+        assert (await run.post(items))[1]["accepted_through"] == 2 * n + 2
+        job = await run.until(lambda job, n=n: (job["progress"] or {}).get("step") == n)
+        shown[wish] = job["phase"]
+    stopped.touch()
+    assert shown == {"pause": "pausing", "cancel": "stopping"}
+    told = ["pausing", "evaluating", "pausing", "stopping", "uploading", "stopping"]
+    assert [e["data"]["phase"] for e in await run.events("phase")] == told
 
 
 async def test_a_run_that_is_lost_while_it_pauses_is_paused_where_it_has_a_checkpoint(run):

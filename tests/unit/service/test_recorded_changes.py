@@ -51,9 +51,8 @@ def test_nothing_is_both_repeated_and_recorded():
     assert both == [{(5, RATE), (6, RATE)}, {(5, LONG), (9, SAVED)}]
 
 
-def test_a_run_that_its_backend_begins_again_finds_the_record_in_its_spec(tmp_path):
-    folder = JobFolder(tmp_path / "job")
-    folder.make({"changes": [], "deadline_minutes": 30}, 1, None)
+def renewed(folder, *changes):
+    """What is in the spec of a run that its backend begins again."""
     record = JobRecord(
         job=Job(uid="u", job_id="a", backend="local"),
         seq=1,
@@ -66,9 +65,28 @@ def test_a_run_that_its_backend_begins_again_finds_the_record_in_its_spec(tmp_pa
         warnings="[]",
         hooks={},
         spec=write_spec(JobSpec(engine="text", deadline_minutes=30)),
-        changes=json.dumps([entry(10, long=60), entry(12, rate=0.1)]),
+        changes=json.dumps(changes),
     )
     _renew_spec(folder, record)
-    known = json.loads(folder.spec.read_text())
+    return json.loads(folder.spec.read_text())
+
+
+def test_a_run_that_its_backend_begins_again_finds_the_record_in_its_spec(tmp_path):
+    folder = JobFolder(tmp_path / "job")
+    folder.make({"changes": [], "deadline_minutes": 30}, 1, None)
+    known = renewed(folder, entry(10, long=60), entry(12, rate=0.1))
     assert known["recorded"] == [{"step": 10, "values": {LONG: 60}}]
     assert (known["changes"], known["deadline_minutes"]) == ([{"step": 12, "values": {RATE: 0.1}}], 60)
+
+
+def test_what_a_later_change_of_an_earlier_step_replaced_is_in_the_record_of_no_run_begun_again(tmp_path):
+    given, earlier = entry(10, resume=True, rate=0.5), entry(5, rate=0.1)
+    folder = JobFolder(tmp_path / "job")
+    folder.make({"recorded": recorded([given]), "changes": [], "deadline_minutes": 30, "threads": 2}, 1, None)
+    known = renewed(folder, given, earlier)  # it went on from a checkpoint of step 4, where it heard of the other
+    assert known == {
+        "format": 1,
+        "changes": [{"step": 5, "values": {RATE: 0.1}}],
+        "deadline_minutes": 30,
+        "threads": 2,
+    }

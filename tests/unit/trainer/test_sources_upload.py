@@ -82,6 +82,23 @@ def test_checkpoints_and_results_are_copied_and_pruned_ones_removed(output):
     assert not (output.local / ".uploads").exists()
 
 
+def test_the_oldest_goes_only_when_the_newest_is_told_however_soon_that_is_there(output, s3):
+    uploader, told = output.uploader(), []
+    uploader.checkpoint(output.save(1))
+    uploader.when_there(1, lambda uri, kept: told.append((uri, kept)))
+    until(lambda: uploader.look() or told)
+    uploader.prune(1, best=0)
+    uploader.checkpoint(output.save(2))
+    until(lambda: 2 in uploader._there)  # the training has not looked yet
+    assert (uploader._superfluous(), uploader._there) == (None, {1, 2})
+    uploader.when_there(2, lambda uri, kept: told.append((uri, kept, output.claim())))
+    uploader.look()
+    uploader.close()
+    first, second = (s3.uri(f"results/job-1/checkpoints/step-{n}") for n in (1, 2))
+    assert told == [(first, [1]), (second, [2], [2, 1])]
+    assert output.claim() == [2]
+
+
 def test_what_grows_is_copied_while_it_grows_and_what_others_left_stays(output, s3, monkeypatch):
     monkeypatch.setattr(upload, "_LIVE_SECONDS", 0.05)
     s3.put("results/job-1/tensorboard/of-another-machine", b"older")

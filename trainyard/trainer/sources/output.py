@@ -1,6 +1,7 @@
 """A run whose `output_uri` is an object store: what lies there is brought here, what it makes is copied there."""
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -32,8 +33,8 @@ def copied(run: Run, checkpoints: Checkpoints) -> Iterator[Checkpoints]:
 
     At the beginning the remote's newest whole checkpoint is downloaded where it is newer than those of this machine. A
     good run ends when all of its results are at the remote; then the copies here are removed. A run that ends before
-    its time tries to leave its newest checkpoint there; one that stays here is told with its path. Of several processes
-    the first copies.
+    its time tries to leave its newest checkpoint there; one that stays here is told with its path, and one that an
+    earlier run left there untold with its URI. Of several processes the first copies.
 
     Raises `ConfigError` (another job's folder), `SourceRefused`, `DiskFull`.
     """
@@ -56,8 +57,10 @@ def copied(run: Run, checkpoints: Checkpoints) -> Iterator[Checkpoints]:
         remote, run.spec.output, run.fence.check, steps, live=[run.spec.output / name for name in _LIVE]
     )
     if newest is not None and newest.step not in steps:  # what an earlier run could not leave there
-        _tell_when_there(run, uploader, newest)
         uploader.checkpoint(newest.path)
+        _tell_when_there(run, uploader, newest)
+    for found in _untold(run, checkpoints, remote, steps):
+        _tell_when_there(run, uploader, found)
     try:
         yield evolve(checkpoints, copies=uploader)
     except (Exception, StopNow) as e:
@@ -127,6 +130,31 @@ def _results(output: Path) -> list[Path]:
     known = ("checkpoints", *_LIVE)
     found = sorted(p for p in output.iterdir() if p.name not in known and "." not in p.name.removesuffix(".json"))
     return sorted(found, key=lambda path: path.name == _MANIFEST)
+
+
+def _untold(run: Run, checkpoints: Checkpoints, remote: "Remote", steps: list[int]) -> list[Checkpoint]:
+    """Those at the remote of which no run told that: it was killed before. Where its events are elsewhere, it did."""
+    here = [found for step in steps if (found := checkpoints.of(step)) is not None]
+    told, attempts = set[object](), set[str]()
+    for path in run.claim.folder.path.glob("attempts/*/events.jsonl") if here else ():
+        attempts.add(path.parent.name)
+        told.update(_told(path))
+    uris = {found.step: run.report.mask(f"{remote.uri}/checkpoints/{found.path.name}") for found in here}
+    return [found for found in here if found.record.get("attempt") in attempts and uris[found.step] not in told]
+
+
+def _told(events: Path) -> Iterator[object]:
+    """The URIs of checkpoints in what a run told; a line that was cut, as those after it, nobody heard."""
+    with events.open("rb") as file:
+        for line in file:
+            if b'"checkpoint"' not in line:
+                continue
+            try:
+                event = json.loads(line) if line.endswith(b"\n") else {}
+            except ValueError:
+                return
+            if event.get("type") == "checkpoint":
+                yield event["data"].get("uri")
 
 
 def _tell_when_there(run: Run, uploader: "Uploader", found: Checkpoint) -> None:

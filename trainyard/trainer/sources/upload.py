@@ -62,6 +62,8 @@ class Uploader:
         #: The step that is on its way.
         self._sending: int | None = None
         self._there = set(steps)
+        #: The steps that were handed over, and of which `when_there` is still to come.
+        self._unheard: set[int] = set()
         self._untold: dict[int, Tell] = {}
         self._limit: tuple[int, int] | None = None
         self._results: list[Path] = []
@@ -74,7 +76,10 @@ class Uploader:
         self._thread.start()
 
     def checkpoint(self, path: Path) -> None:
-        """Copy a checkpoint's folder, `step-<n>`; it may be removed here right after. Returns at once."""
+        """Copy a checkpoint's folder, `step-<n>`; it may be removed here right after. Returns at once.
+
+        Nothing is removed for it until it is told: see `when_there`, which is to follow.
+        """
         self._raise()
         step = int(path.name.removeprefix("step-"))
         staged = self._local / _STAGED / path.name
@@ -84,6 +89,7 @@ class Uploader:
             best = self._limit[1] if self._limit else 0
             older = [waiting for waiting in self._waiting if waiting.step != step]
             self._waiting = [*(w for w in older if w.step == best), _Checkpoint(step, staged)]
+            self._unheard.add(step)
             self._changed.notify()
         for waiting in older:
             if waiting.step != best:
@@ -95,6 +101,7 @@ class Uploader:
         Until then nothing is removed for it.
         """
         with self._changed:
+            self._unheard.discard(step)
             self._untold[step] = tell
 
     def look(self) -> None:
@@ -212,7 +219,8 @@ class Uploader:
 
     def _superfluous(self) -> int | None:
         """A step whose checkpoint is to be removed; the newest ones are there by then, and told."""
-        told = self._there.difference(self._arrived())
+        unheard = () if self._closing else self._unheard  # when all is over nobody will speak of them
+        told = self._there.difference(self._arrived(), unheard)
         return max(told.difference(self._kept(told)), default=None)
 
     def _kept(self, steps: set[int]) -> list[int]:
