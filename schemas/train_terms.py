@@ -54,7 +54,8 @@ JOB_ID: Final = Matches(
 )
 JobId = Annotated[str, JOB_ID]
 Text = Annotated[str, Length(min=1)]
-Name = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of up to 64 characters of A-Za-z0-9._-")]
+NAME: Final = Matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of up to 64 characters of A-Za-z0-9._-")
+Name = Annotated[str, NAME]
 Location = Annotated[str, Holds(is_location, f"a path, or a whole URI of {_SCHEMES}")]
 WeightsUrl = Annotated[
     str,

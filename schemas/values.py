@@ -66,8 +66,8 @@ class Secret:
 
 
 @attrs.frozen
-class FieldError:
-    """What is wrong with one field: its dotted path (the document itself is `$`) and a sentence."""
+class _Said:
+    """A sentence about one field, and its dotted path (the document itself is `$`)."""
 
     path: str
     message: str
@@ -81,18 +81,13 @@ class FieldError:
 
 
 @attrs.frozen
-class FieldWarning:
+class FieldError(_Said):
+    """What is wrong with one field."""
+
+
+@attrs.frozen
+class FieldWarning(_Said):
     """What the sender should know about one field of a document that was taken all the same."""
-
-    path: str
-    message: str
-
-    def to_json(self) -> dict[str, str]:
-        """Its form on the wire."""
-        return {"path": self.path, "message": self.message}
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
 
 
 def joined(*parts: str | int) -> str:

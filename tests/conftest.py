@@ -19,7 +19,7 @@ from service.parts import Parts, open_parts
 from tests.s3 import S3, moto_server
 from tests.server import Server
 from tests.slurm_cluster import Cluster, slurm_cluster
-from tests.tiny import make_tiny
+from tests.tiny import make_tiny, make_tiny_llama
 
 DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
@@ -167,3 +167,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny model of a kind, made once."""
     folder = tmp_path_factory.mktemp("tiny")
     return functools.cache(lambda kind: make_tiny(kind, folder / kind))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("model") / "tiny")

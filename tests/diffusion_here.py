@@ -1,6 +1,5 @@
 """A diffusion job trained in this process: no start-up, and its parts can be reached."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import trainyard
-from common.folder import Pair
-from tests.here import UID, Here, _as_it_was
-from trainyard.trainer.claim import Claim, Fence, Spec
-from trainyard.trainer.control import Control
-from trainyard.trainer.reporting import Reporter
-from trainyard.trainer.run import Result, Run
-from trainyard.trainer.secrets import Secrets
+from tests.here import UID, Here
 
 #: Small, exact and without chance beyond what a test asks for.
 PLAIN: dict[str, Any] = {
@@ -45,6 +38,8 @@ PLAIN: dict[str, Any] = {
 class DiffusionHere(Here):
     """One job on the pictures of a folder; `options` are keys of `extra_parameters`."""
 
+    engine = "trainyard.trainer.diffusion.engine"
+
     def __init__(self, folder: Path, model: Path, pictures: Path, **options: Any) -> None:
         super().__init__(folder, model)
         self.pictures, self.options = pictures, PLAIN | options
@@ -57,16 +52,6 @@ class DiffusionHere(Here):
         self.more: dict[str, Any] = {}
         #: Folders of Python's path before ours, for a process of its own.
         self.paths: list[str] = []
-
-    def train(self) -> Result:
-        """To the end, or what ended it is raised."""
-        from trainyard.trainer.diffusion.engine import start
-
-        run = self.run()
-        with _as_it_was():
-            result = start(run)
-        run.report.end(result.step, result.final_uri)
-        return result
 
     def spec(self) -> dict[str, Any]:
         """What the service writes for an attempt."""
@@ -88,16 +73,6 @@ class DiffusionHere(Here):
             "changes": self.changes,
             "options": {"cache_dir": str(self.cache), **self.more},
         }
-
-    def attempt(self) -> tuple[Pair, Path]:
-        """A new one, not begun, and its folder."""
-        self.attempts += 1
-        pair = Pair(self.attempts, 0)
-        own = self.folder.attempt(pair)
-        own.mkdir(parents=True)
-        self.folder.raise_fence(pair)
-        self.folder.spec.write_text(json.dumps(self.spec()))
-        return pair, own
 
     def start(self) -> "subprocess.Popen[bytes]":
         """A new attempt, begun as the guard does."""
@@ -126,12 +101,3 @@ class DiffusionHere(Here):
     @property
     def log(self) -> str:
         return (self.folder.path / "train.log").read_text()
-
-    def run(self) -> Run:
-        """A new attempt, not begun."""
-        pair, own = self.attempt()
-        claim = Claim(self.folder, UID, pair, own)
-        fence = Fence(self.folder, pair)
-        report = Reporter(own, fence.check)
-        control = Control(self.folder.control, pair, report)
-        return Run(claim, fence, report, control, Secrets(), Spec.read(claim))

@@ -3,8 +3,9 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ UID = "5e" * 16
 class Here:
     """One job; each `train` is an attempt of it. The document's parts can be changed before each."""
 
+    engine = "trainyard.trainer.text.engine"
+
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder, self.output, self.data = JobFolder(folder / "job"), folder / "out", folder / "data.jsonl"
         self.folder.path.mkdir(parents=True)
@@ -37,20 +40,15 @@ class Here:
 
     def train(self) -> Result:
         """To the end, or what ended it is raised."""
-        from trainyard.trainer.text.engine import start
-
         run = self.run()
+        start: Callable[[Run], Result] = import_module(self.engine).start
         with _as_it_was():
             result = start(run)
         run.report.end(result.step, result.final_uri)
         return result
 
-    def run(self) -> Run:
-        self.attempts += 1
-        pair = Pair(self.attempts, 0)
-        own = self.folder.attempt(pair)
-        own.mkdir(parents=True)
-        self.folder.raise_fence(pair)
+    def spec(self) -> dict[str, Any]:
+        """What the service writes for an attempt."""
         request = {
             "base_model": {"provider": "custom", "model_name": str(self.model)},
             "customization": self.custom,
@@ -58,8 +56,21 @@ class Here:
             "tuning_parameters": self.tuning,
         }
         rest = {"output": str(self.output), "devices": [], "threads": 1, "changes": self.changes, "options": {}}
-        spec = {"format": 1, "uid": UID, "job_id": "job-1", "engine": "text", "request": request} | rest
-        self.folder.spec.write_text(json.dumps(spec))
+        return {"format": 1, "uid": UID, "job_id": "job-1", "engine": "text", "request": request} | rest
+
+    def attempt(self) -> tuple[Pair, Path]:
+        """A new one, not begun, and its folder."""
+        self.attempts += 1
+        pair = Pair(self.attempts, 0)
+        own = self.folder.attempt(pair)
+        own.mkdir(parents=True)
+        self.folder.raise_fence(pair)
+        self.folder.spec.write_text(json.dumps(self.spec()))
+        return pair, own
+
+    def run(self) -> Run:
+        """A new attempt, not begun."""
+        pair, own = self.attempt()
         claim = Claim(self.folder, UID, pair, own)
         fence = Fence(self.folder, pair)
         report = Reporter(own, fence.check)

@@ -112,10 +112,17 @@ def web_server(folder: Path) -> Iterator[Web]:
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": web}))
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     web.port = server.server_address[1]
+    with served(server):
+        yield web
+
+
+@contextmanager
+def served(server: ThreadingHTTPServer) -> Iterator[None]:
+    """In a thread of its own, until the end of the `with`."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield web
+        yield
     finally:
         server.shutdown()
         server.server_close()

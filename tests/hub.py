@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, field
+
+from tests.https import served
 
 _PATH = re.compile(
     r"/(?:api/)?(?:(?P<kind>models|datasets)/)?(?P<id>[\w.-]+/[\w.-]+)/"
@@ -110,11 +111,5 @@ def hub_server() -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +139,16 @@ class Server:
         return self.wait_for(job_id, *ENDS, seconds=seconds)
 
     def events(self, job_id: str) -> list[Any]:
-        return list(self._pages(job_id))
+        return list(events(self.get, job_id))
 
-    def _pages(self, job_id: str) -> Iterator[Any]:
-        after: int | None = 0
-        while after is not None:
-            page = self.get(f"/train/{job_id}/events?after={after}")
-            yield from page["events"]
-            after = page["next_after"]
+
+def events(get: Callable[[str], Any], job_id: str) -> Iterator[Any]:
+    """Those of a job, page by page as `get` answers."""
+    after: int | None = 0
+    while after is not None:
+        page = get(f"/train/{job_id}/events?after={after}")
+        yield from page["events"]
+        after = page["next_after"]
 
 
 def _decoded(body: bytes) -> Any:

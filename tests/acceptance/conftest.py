@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import PLAIN_TEXTS, make_tiny_llama
+from tests.tiny import PLAIN_TEXTS
 
 _SLOW = """
 import os, sys, time
@@ -41,11 +41,6 @@ def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         return folder / job_id
 
     return make
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_llama(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common.folder import JobFolder, Pair
 from tests.chaos.acts import SAVE_STEPS, STEPS
-from tests.server import ENDS, Server
+from tests.server import ENDS, Server, events
 from tests.tiny import PLAIN_TEXTS, make_tiny_llama
 from trainyard import guard
 
@@ -72,14 +72,7 @@ class Scene:
         return found
 
     def events(self, job_id: str) -> list[Any]:
-        return list(self._pages(job_id))
-
-    def _pages(self, job_id: str) -> Iterator[Any]:
-        after: int | None = 0
-        while after is not None:
-            page = self.get(f"/train/{job_id}/events?after={after}")
-            yield from page["events"]
-            after = page["next_after"]
+        return list(events(self.get, job_id))
 
     def kill_service(self, away: float, meanwhile: Callable[[], None]) -> None:
         """kill -9, and a start after a while; two jobs may wish for it at once."""

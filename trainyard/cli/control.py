@@ -5,21 +5,20 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
-from trainyard.cli.exits import Exit
-from trainyard.cli.output import plain, write, write_json
-from trainyard.cli.session import command, converse
+from trainyard.cli.output import plain
+from trainyard.cli.session import answered, command
 from trainyard.client import Client, Document
 
 
 def pause(args: Namespace) -> int:
     """Have a job give its devices back."""
-    return _converse(args, lambda client: client.pause(args.job), _state, ("go on with it", "resume"))
+    return _steered(args, lambda client: client.pause(args.job), _state, ("go on with it", "resume"))
 
 
 def resume(args: Namespace) -> int:
     """Queue a job again, with what is to be different."""
     document = _document(args) | ({"backend": args.backend} if args.backend else {})
-    return _converse(args, lambda client: client.resume(args.job, document), _state, ("follow it", "events --follow"))
+    return _steered(args, lambda client: client.resume(args.job, document), _state, ("follow it", "events --follow"))
 
 
 def change(args: Namespace) -> int:
@@ -28,31 +27,23 @@ def change(args: Namespace) -> int:
     if not patch:
         args.parser.error("a change needs at least one --set PATH=VALUE")
     said = "the change is stored; job.changed says when it holds"
-    return _converse(args, lambda client: client.change(args.job, patch), lambda _: said, ("see it", "events"))
+    return _steered(args, lambda client: client.change(args.job, patch), lambda _: said, ("see it", "events"))
 
 
 def checkpoint(args: Namespace) -> int:
     """Ask a run for a checkpoint; an event says where it is."""
     said = "a checkpoint is asked for; job.checkpoint says where it is"
-    return _converse(args, lambda client: client.checkpoint(args.job), lambda _: said, ("see it", "events"))
+    return _steered(args, lambda client: client.checkpoint(args.job), lambda _: said, ("see it", "events"))
 
 
-def _converse(
+def _steered(
     args: Namespace,
     call: Callable[[Client], Awaitable[Document]],
     said: Callable[[Document], str],
     further: tuple[str, str],
 ) -> int:
-    async def work(client: Client) -> int:
-        answer = await call(client)
-        if args.json:
-            write_json(answer)
-        else:
-            write(f"{args.job}: {said(answer)}")
-            write(f"{further[0]}: {command(args, f'{further[1]} {args.job}')}")
-        return Exit.OK
-
-    return converse(args, work)
+    follows = f"{further[0]}: {command(args, f'{further[1]} {args.job}')}"
+    return answered(args, call, lambda answer: (f"{args.job}: {said(answer)}", follows))
 
 
 def _state(job: Document) -> str:

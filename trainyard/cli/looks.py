@@ -9,7 +9,7 @@ from typing import Any
 from trainyard.cli.exits import Exit
 from trainyard.cli.output import local_time, plain, table, write, write_json
 from trainyard.cli.progress import progress_line
-from trainyard.cli.session import command, converse
+from trainyard.cli.session import answered, command, converse
 from trainyard.client import ENDS, PAGE, Client, Document
 
 
@@ -38,48 +38,31 @@ def list_jobs(args: Namespace) -> int:
 
 def show(args: Namespace) -> int:
     """A job, key by key."""
-
-    async def work(client: Client) -> int:
-        job = await client.show(args.job)
-        if args.json:
-            write_json(job)
-        else:
-            write("\n".join(f"{key:<12} {plain(value)}" for key, value in _facts(job)))
-        return Exit.OK
-
-    return converse(args, work)
+    return answered(
+        args,
+        lambda client: client.show(args.job),
+        lambda job: (f"{key:<12} {plain(value)}" for key, value in _facts(job)),
+    )
 
 
 def cancel(args: Namespace) -> int:
     """Wish a job's end."""
 
-    async def work(client: Client) -> int:
-        job = await client.cancel(args.job)
-        if args.json:
-            write_json(job)
-        elif job["status"] in ENDS:
-            write(f"{job['job_id']}: {job['status']}")
-        else:
-            write(f"{job['job_id']}: stopping")
-            write(f"wait for its end: {command(args, 'events --follow ' + job['job_id'])}")
-        return Exit.OK
+    def said(job: Document) -> Iterator[str]:
+        over = job["status"] in ENDS
+        yield f"{job['job_id']}: {job['status'] if over else 'stopping'}"
+        if not over:
+            yield f"wait for its end: {command(args, 'events --follow ' + job['job_id'])}"
 
-    return converse(args, work)
+    return answered(args, lambda client: client.cancel(args.job), said)
 
 
 def backends(args: Namespace) -> int:
     """A table of backends, broken ones with their reason."""
-
-    async def work(client: Client) -> int:
-        answer = await client.backends()
-        if args.json:
-            write_json(answer)
-        else:
-            rows = [_backend_row(backend) for backend in answer["backends"]]
-            write("\n".join(table(("BACKEND", "VERSION", "FREE", "STATE", "CAN"), rows, _width())))
-        return Exit.OK
-
-    return converse(args, work)
+    head = ("BACKEND", "VERSION", "FREE", "STATE", "CAN")
+    return answered(
+        args, Client.backends, lambda answer: table(head, [_backend_row(one) for one in answer["backends"]], _width())
+    )
 
 
 def _write_jobs(jobs: Sequence[Document], *, more: bool) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 import os
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from trainyard.cli.exits import Exit
-from trainyard.cli.output import complain, plain, write_json
-from trainyard.client import DEFAULT_URL, APIError, Client, UnreachableError
+from trainyard.cli.output import complain, plain, write, write_json
+from trainyard.client import DEFAULT_URL, APIError, Client, Document, UnreachableError
 
 
 def converse(
@@ -34,6 +34,22 @@ def converse(
         complain(plain(str(e)))
         complain("start the service with `trainyard server`, or say where it is with --url or TRAINYARD_URL")
         return Exit.UNREACHABLE
+
+
+def answered(
+    args: Namespace, call: Callable[[Client], Awaitable[Document]], lines: Callable[[Document], Iterable[str]]
+) -> int:
+    """Write what one call is answered: with `--json` as it is, else as `lines`; the exit status."""
+
+    async def work(client: Client) -> int:
+        answer = await call(client)
+        if args.json:
+            write_json(answer)
+        else:
+            write("\n".join(lines(answer)))
+        return Exit.OK
+
+    return converse(args, work)
 
 
 def command(args: Namespace, words: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.backend import Command, DumpStacks, Validate
+from common.backend import CAPABILITIES, Command, DumpStacks, Validate
 from common.settings import Settings
 from trainyard.testing.fixtures import BackendFixtures
 from trainyard.testing.play import Play
@@ -10,7 +10,6 @@ from trainyard.testing.promise import kept
 from trainyard.testing.service import RunningService
 
 _LONG = Play(steps=6000, seconds=600)
-_KNOWN = frozenset({"checkpoint_now", "validate_now", "pause", "change", "resume", "dump_stacks", "multi_node", "logs"})
 _STACK = "most recent call first"
 _OFFERED = "a capability that is not named is refused with 409, one that is named works"
 
@@ -20,8 +19,10 @@ class TakesCommands(BackendFixtures):
     """`send` passes a command to the run, and its answer comes back as an event."""
 
     async def test_it_names_only_known_capabilities(self, service: RunningService) -> None:
-        unknown = service.backend.capabilities - _KNOWN
-        kept(not unknown, "capabilities are words that the service knows", sorted(unknown), f"of {sorted(_KNOWN)}")
+        unknown = service.backend.capabilities - CAPABILITIES
+        kept(
+            not unknown, "capabilities are words that the service knows", sorted(unknown), f"of {sorted(CAPABILITIES)}"
+        )
 
     async def test_a_checkpoint_is_written_on_demand(self, service: RunningService, settings: Settings) -> None:
         await service.submit(self.document("saves", _LONG, settings))

@@ -1,4 +1,4 @@
-"""The promise that a job's secrets are seen by its run alone."""
+"""The promise that a job's secrets are seen by its run alone, and the service's by none."""
 
 import pytest
 
@@ -12,6 +12,7 @@ from trainyard.testing.service import RunningService
 
 _TOKEN = "hf_conformance_very_secret_token"  # noqa: S105 made up, to be looked for
 _VALUE = "conformance-very-secret-value"
+_OWN = "conformance-secret-of-the-service"
 _SECRETS = {"base_model__huggingface_token": _TOKEN, "extra_parameters__env": {"CONFORMANCE_ENV": _VALUE}}
 
 
@@ -19,11 +20,21 @@ _SECRETS = {"base_model__huggingface_token": _TOKEN, "extra_parameters__env": {"
 class KeepsSecrets(BackendFixtures):
     """Tokens and `extra_parameters.env` reach the run, and are shown to nobody."""
 
-    async def test_secrets_are_not_visible_from_outside(self, service: RunningService, settings: Settings) -> None:
+    async def test_secrets_are_not_visible_from_outside(
+        self, service: RunningService, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CONFORMANCE_KEY_OF_THE_SERVICE", _OWN)
         document = self.document("secret", Play(steps=6000, seconds=600, secrets=True), settings)
         await service.submit(merged(document, **_SECRETS))
         await service.running("secret", step=1)
         places = dict(await self.visible(service, "secret"))
+        lent = sorted(name for name, text in places.items() if _OWN in text)
+        kept(
+            not lent,
+            "the service's own environment, which may hold its token and keys, stays its own",
+            f"a variable of the service is in {', '.join(lent)}",
+            "none: start the run with an environment that you made (PATH, HOME, …), as `start_guard` does",
+        )
         places["the spec"] = write_spec(await service.spec("secret"))
         places["the job document"] = str(await service.job("secret"))
         places["the job's events"] = str(await service.events("secret"))

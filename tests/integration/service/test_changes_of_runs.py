@@ -4,20 +4,12 @@ import asyncio
 import json
 
 import attrs
-import pytest
 
 from backends.local.backend import LocalBackend
 from tests.integration.service.own_runs import DEAF, SLEEPS, OwnRun
 
 UNTIL_GO = "while [ ! -e go ]; do sleep 0.05; done"
 LEARNING_RATE = {"tuning_parameters": {"learning_rate": 1e-5}}
-
-
-@pytest.fixture
-async def run(client, settings, tmp_path):
-    made = OwnRun(client, settings.jobs_dir, tmp_path)
-    yield made
-    await made.end()
 
 
 async def changed(run, count=1):

@@ -35,13 +35,6 @@ def there(settings):
     return JobFolder(settings.data_dir / elsewhere.NAME / "own")
 
 
-@pytest.fixture
-async def run(client, settings, tmp_path):
-    made = OwnRun(client, settings.jobs_dir, tmp_path)
-    yield made
-    await made.end()
-
-
 async def said(run, *lines):
     """The whole log, as soon as these lines are in it."""
     async with asyncio.timeout(60):

@@ -2,17 +2,6 @@
 
 import asyncio
 
-import pytest
-
-from tests.integration.service.own_runs import OwnRun
-
-
-@pytest.fixture
-async def run(client, settings, tmp_path):
-    made = OwnRun(client, settings.jobs_dir, tmp_path)
-    yield made
-    await made.end()
-
 
 def item(n, step=None):
     return {"n": n, "type": "progress", "data": {"step": n if step is None else step}}

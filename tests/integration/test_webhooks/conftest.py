@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,11 +15,11 @@ from aiohttp.test_utils import TestServer
 from attrs import define, field
 
 from common.clock import Clock, new_id
-from common.secret import SecretBox
 from common.settings import Settings
 from service.store.base import NewJob, StoredEvent
-from service.store.sqlite import SqliteStore, open_store
+from service.store.sqlite import SqliteStore
 from service.webhooks import WebhookWorker
+from tests.stores import store_in
 
 Answering = Callable[[web.Request, int], Awaitable[web.StreamResponse]]
 
@@ -132,15 +131,6 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
     published: list[StoredEvent] = []
-    store = await open_store(
-        tmp_path / "t.db",
-        SecretBox(os.urandom(32)),
-        Clock(),
-        published.extend,
-        writer_queue=100_000,
-        event_bytes=65536,
-        on_fatal=lambda: None,
-    )
     settings = Settings(data_dir=tmp_path, webhook_first_retry_seconds=0.05, webhook_timeout_seconds=60.0)
-    yield Yard(tmp_path, store, settings, published)
-    await store.close()
+    async with store_in(tmp_path, published.extend, writer_queue=100_000) as store:
+        yield Yard(tmp_path, store, settings, published)

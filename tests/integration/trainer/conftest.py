@@ -15,7 +15,7 @@ import pytest
 
 import trainyard
 from tests.here import Here
-from tests.tiny import PLAIN_TEXTS, make_tiny_llama
+from tests.tiny import PLAIN_TEXTS
 
 UID = "5e" * 16
 _ROOT = Path(trainyard.__file__).parents[1]
@@ -121,11 +121,6 @@ class Job:
     @property
     def steps(self) -> list[str]:
         return sorted(path.name for path in (self.output / "checkpoints").iterdir())
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_llama(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from tests.examined import Examined
 from tests.methods import document, train
 from tests.tiny import PLAIN_TEXTS
 from trainyard.trainer.preflight import Asked, examined
@@ -14,15 +15,15 @@ from trainyard.trainer.secrets import Secrets
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 
 
-class Looked:
-    """A document to be changed by the test; `errors` and `warnings` are what is found, by path."""
+class Looked(Examined):
+    """Of a language model."""
 
     def __init__(self, folder, model):
         self.data = folder / "rows.jsonl"
         self.rows(json.dumps({"text": text}) for text in PLAIN_TEXTS)
         self.request = document(model) | {"datasets": [{"source": str(self.data), "format": "jsonl"}]}
         self.options = {"cache_dir": str(folder / "cache")}
-        self.folder, self.reason = folder, None
+        self.folder = folder
 
     def rows(self, lines):
         self.data.write_text("".join(line + "\n" for line in lines))
@@ -35,19 +36,6 @@ class Looked:
         finally:
             torch.set_num_threads(threads)
         return found
-
-    @property
-    def errors(self):
-        found = self.found()
-        assert found["ok"] is False, found
-        self.reason = found["reason"]
-        return {error["path"]: error["message"] for error in found["errors"]}
-
-    @property
-    def warnings(self):
-        found = self.found()
-        assert found["ok"] is True, found
-        return {said["path"]: said["message"] for said in found["warnings"]}
 
 
 @pytest.fixture

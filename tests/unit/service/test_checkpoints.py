@@ -1,29 +1,24 @@
 """Which of the checkpoints that a job told are still there, and the one that it goes on from."""
 
 import json
-import os
 
 import pytest
 
-from common.clock import Clock
 from common.event import JobCheckpoint, JobRunning, JobSubmitted
-from common.secret import SecretBox
 from service.checkpoints import kept, newest_step
 from service.store.base import NewJob
-from service.store.sqlite import open_store
+from tests.stores import store_in
 
 SPEC = {"engine": "text", "argv": [], "warnings": []}
 
 
 @pytest.fixture
 async def store(tmp_path):
-    queue = {"writer_queue": 1000, "event_bytes": 65536, "on_fatal": lambda: None}
-    made = await open_store(tmp_path / "t.db", SecretBox(os.urandom(32)), Clock(), lambda _: None, **queue)
-    texts = {"document": "{}", "spec": json.dumps(SPEC), "warnings": "[]", "lane": "", "labels": {}, "hooks": {}}
-    await made.add_job(NewJob(uid="u", job_id="a", backend="local", priority=0, secrets={}, **texts))
-    await made.append("u", [JobSubmitted(backend="local"), JobRunning()])
-    yield made
-    await made.close()
+    async with store_in(tmp_path) as made:
+        texts = {"document": "{}", "spec": json.dumps(SPEC), "warnings": "[]", "lane": "", "labels": {}, "hooks": {}}
+        await made.add_job(NewJob(uid="u", job_id="a", backend="local", priority=0, secrets={}, **texts))
+        await made.append("u", [JobSubmitted(backend="local"), JobRunning()])
+        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Where a job's folder lies, and how its log goes along when the backend changes."""
 
-import os
-
 import pytest
 from attrs import evolve
 
@@ -12,22 +10,19 @@ from common.devices import DevicePool
 from common.errors import BackendUnavailable, Unavailable
 from common.event import JobFailed, JobQueued, JobSubmitted
 from common.job import Reason
-from common.secret import SecretBox
 from common.settings import Settings
 from service.folders import Folders
 from service.store.base import NewJob
-from service.store.sqlite import open_store
 from tests import elsewhere
+from tests.stores import store_in
 
 
 @pytest.fixture
 async def store(tmp_path):
-    queue = {"writer_queue": 1000, "event_bytes": 65536, "on_fatal": lambda: None}
-    made = await open_store(tmp_path / "t.db", SecretBox(os.urandom(32)), Clock(), lambda _: None, **queue)
-    texts = {"document": "{}", "spec": "{}", "warnings": "[]", "lane": "", "labels": {}, "hooks": {}, "secrets": {}}
-    await made.add_job(NewJob(uid="u", job_id="a", backend="local", priority=0, **texts))
-    yield made
-    await made.close()
+    async with store_in(tmp_path) as made:
+        texts = {"document": "{}", "spec": "{}", "warnings": "[]", "lane": "", "labels": {}, "hooks": {}, "secrets": {}}
+        await made.add_job(NewJob(uid="u", job_id="a", backend="local", priority=0, **texts))
+        yield made
 
 
 @pytest.fixture

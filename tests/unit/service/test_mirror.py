@@ -2,22 +2,17 @@
 
 import asyncio
 import json
-import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
 
-from common.clock import Clock, new_id
+from common.clock import new_id
 from common.event import JobProgress, JobRunning, JobSucceeded
-from common.secret import SecretBox
 from common.settings import Settings
-from service.mirror import Mirror
 from service.store.base import NewJob
-from service.store.sqlite import open_store
-from tests.folders import folders
-
-SECRET = "hf_s3cret-token"
+from tests.mirrors import SECRET, running, write
+from tests.stores import store_in
 
 
 @pytest.fixture
@@ -28,10 +23,8 @@ def settings(tmp_path):
 @pytest.fixture
 async def store(tmp_path, settings):
     settings.data_dir.mkdir()
-    queue = {"writer_queue": 1000, "event_bytes": 65536, "on_fatal": lambda: None}
-    made = await open_store(tmp_path / "t.db", SecretBox(os.urandom(32)), Clock(), lambda _: None, **queue)
-    yield made
-    await made.close()
+    async with store_in(tmp_path) as made:
+        yield made
 
 
 async def add(store, name="job-1"):
@@ -43,26 +36,6 @@ async def add(store, name="job-1"):
     )
     await store.add_job(new)
     return uid
-
-
-def write(settings, text, name="job-1"):
-    path = settings.jobs_dir / name / "train.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(text.encode())
-
-
-@asynccontextmanager
-async def running(store, settings):
-    mirror = Mirror(store, folders(store, settings), settings)
-    task = asyncio.create_task(mirror.run())
-    try:
-        yield mirror
-        assert not task.done(), "the mirror ended by itself"
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def until(condition, seconds=30):

@@ -1,7 +1,6 @@
 """The store's promises (service/store/base.py)."""
 
 import asyncio
-import os
 import sqlite3
 
 import attrs
@@ -16,6 +15,7 @@ from service.store import sqlite
 from service.store.base import Changes, NewJob
 from service.store.queries import load, migrations
 from service.store.sqlite import open_store
+from tests.stores import store_in
 
 NEW = NewJob(
     uid="u1",
@@ -35,18 +35,9 @@ NEW = NewJob(
 @pytest.fixture
 async def store(tmp_path):
     published = []
-    made = await open_store(
-        tmp_path / "t.db",
-        SecretBox(os.urandom(32)),
-        Clock(),
-        published.extend,
-        writer_queue=1000,
-        event_bytes=8192,
-        on_fatal=lambda: None,
-    )
-    made.published = published
-    yield made
-    await made.close()
+    async with store_in(tmp_path, published.extend, event_bytes=8192) as made:
+        made.published = published
+        yield made
 
 
 async def test_events_are_published_after_the_commit_in_the_order_of_their_ids(store):

@@ -13,7 +13,6 @@ from common.devices import DevicePool
 from common.errors import Unavailable
 from common.event import JobCheckpoint, JobProgress, JobQueued, JobRunning, JobSubmitted
 from common.job import Reason, Wish
-from common.secret import SecretBox
 from common.settings import Settings
 from service.answers import taken_up
 from service.ends import Ends
@@ -24,7 +23,7 @@ from service.metrics import Metrics
 from service.requeues import begun_again
 from service.specs import read_spec, write_spec
 from service.store.base import Changes, NewJob
-from service.store.sqlite import open_store
+from tests.stores import store_in
 
 LOST = RunEnded(reason=Reason.LOST)
 WRITTEN = 1_800_000_000.25
@@ -78,10 +77,8 @@ class Subject:
 
 @pytest.fixture
 async def subject(tmp_path):
-    queue = {"writer_queue": 1000, "event_bytes": 65536, "on_fatal": lambda: None}
-    store = await open_store(tmp_path / "t.db", SecretBox(os.urandom(32)), Clock(), lambda _: None, **queue)
-    yield Subject(store, tmp_path)
-    await store.close()
+    async with store_in(tmp_path) as store:
+        yield Subject(store, tmp_path)
 
 
 @pytest.mark.parametrize(

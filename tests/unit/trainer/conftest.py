@@ -1,14 +1,17 @@
-"""`attempt`: the folder of a claimed attempt, and what a run builds on it."""
+"""`attempt`: the folder of a claimed attempt, and what a run builds on it; `web`: a server to download from."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from attrs import frozen
 
 from common.folder import JobFolder, Pair
+from tests.https import Web, web_server
 from trainyard.trainer.claim import Fence
 from trainyard.trainer.control import Control
+from trainyard.trainer.ranks import Ranks
 from trainyard.trainer.reporting import Reporter
 
 
@@ -37,6 +40,15 @@ class Attempt:
 
 
 @pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A server on `localhost` that what is tested trusts."""
+    with web_server(tmp_path) as made:
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
+        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        yield made
+
+
+@pytest.fixture
 def attempt(tmp_path: Path) -> Attempt:
     folder, pair = JobFolder(tmp_path / "job"), Pair(2, 1)
     own = folder.attempt(pair)
@@ -45,6 +57,12 @@ def attempt(tmp_path: Path) -> Attempt:
     fence = Fence(folder, pair)
     report = Reporter(own, fence.check)
     return Attempt(folder, pair, own, fence, report, Control(folder.control, pair, report))
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> Ranks:
+    (tmp_path / "ranks").mkdir()
+    return Ranks.of(tmp_path)
 
 
 @pytest.fixture

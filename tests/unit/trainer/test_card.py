@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 from peft import LoraConfig
 
+from trainyard.trainer.tally import Tally
 from trainyard.trainer.text.card import Card
-from trainyard.trainer.text.data.material import Corpus, Tally, counted
+from trainyard.trainer.text.data.material import Corpus, counted
 from trainyard.trainer.text.model.source import Source
 from trainyard.trainer.text.settings import read_settings
 from trainyard.trainer.text.state import Position

@@ -5,11 +5,9 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from trainyard.trainer import launch
 from trainyard.trainer.launch import Outcome, _outcome, _Warden, name_seen
-from trainyard.trainer.ranks import Ended, Ranks
+from trainyard.trainer.ranks import Ended
 
 
 class Failure:
@@ -17,12 +15,6 @@ class Failure:
 
     def __init__(self, exitcode, timestamp=0):
         self.exitcode, self.timestamp = exitcode, timestamp
-
-
-@pytest.fixture
-def ranks(tmp_path):
-    (tmp_path / "ranks").mkdir()
-    return Ranks.of(tmp_path)
 
 
 def test_who_failed_first_tells_the_code_and_who_lost_its_peer_does_not(ranks):

@@ -11,18 +11,11 @@ from common.folder import STACKS, JobFolder, Pair
 from trainyard.trainer.claim import Claim, Spec
 from trainyard.trainer.launch import _Warden
 from trainyard.trainer.nodes import Rendezvous, start
-from trainyard.trainer.ranks import Ranks
 
 
 @pytest.fixture
 def claim(tmp_path):
     return Claim(JobFolder(tmp_path), "ab", Pair(1), tmp_path)
-
-
-@pytest.fixture
-def ranks(tmp_path):
-    (tmp_path / "ranks").mkdir()
-    return Ranks.of(tmp_path)
 
 
 def write(claim, **values):

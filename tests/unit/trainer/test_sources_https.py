@@ -7,7 +7,7 @@ import pytest
 
 from common.access import Auth
 from schemas.secrets import seal
-from tests.https import Web, web_server
+from tests.https import Web
 from trainyard.trainer.failures import DataError, SourceRefused
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.datasets import fetch_datasets
@@ -19,12 +19,9 @@ NAMED = Limits(hosts=("localhost",))
 
 
 @pytest.fixture
-def web(tmp_path, monkeypatch):
-    with web_server(tmp_path) as made:
-        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
-        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
-        made.files["/rows.jsonl"] = CONTENT
-        yield made
+def web(web):
+    web.files["/rows.jsonl"] = CONTENT
+    return web
 
 
 @pytest.fixture

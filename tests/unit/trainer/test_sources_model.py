@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from tests.https import web_server
 from trainyard.trainer.failures import ModelError, SourceRefused
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.limits import Limits
@@ -35,14 +34,6 @@ def ask(tmp_path, base):
         return model_folder(request, Secrets(secrets or {}), into=tmp_path / "job" / "model", **more)
 
     return asked
-
-
-@pytest.fixture
-def web(tmp_path, monkeypatch):
-    with web_server(tmp_path) as made:
-        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        yield made
 
 
 def value(folder):

@@ -16,43 +16,10 @@ from attrs import frozen
 from safetensors.torch import load_file, save_file
 
 from schemas.diffusion import Options
+from trainyard.trainer.diffusion.families.parts import bfl
 
 FILE: Final = "pytorch_lora_weights.safetensors"
 _PREFIX, _OURS = "diffusion_model.", "transformer."
-
-_DOUBLE: Final[Mapping[str, Sequence[str]]] = {
-    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
-    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
-    "img_attn.proj": ("attn.to_out.0",),
-    "txt_attn.proj": ("attn.to_add_out",),
-    "img_mlp.0": ("ff.net.0.proj",),
-    "img_mlp.2": ("ff.net.2",),
-    "txt_mlp.0": ("ff_context.net.0.proj",),
-    "txt_mlp.2": ("ff_context.net.2",),
-    "img_mod.lin": ("norm1.linear",),
-    "txt_mod.lin": ("norm1_context.linear",),
-}
-_SINGLE: Final[Mapping[str, Sequence[str]]] = {
-    "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
-    "linear2": ("proj_out",),
-    "modulation.lin": ("norm.linear",),
-}
-_OUTSIDE: Final[Mapping[str, str]] = {
-    "x_embedder": "img_in",
-    "context_embedder": "txt_in",
-    "time_text_embed.timestep_embedder.linear_1": "time_in.in_layer",
-    "time_text_embed.timestep_embedder.linear_2": "time_in.out_layer",
-    "time_text_embed.text_embedder.linear_1": "vector_in.in_layer",
-    "time_text_embed.text_embedder.linear_2": "vector_in.out_layer",
-    "time_text_embed.guidance_embedder.linear_1": "guidance_in.in_layer",
-    "time_text_embed.guidance_embedder.linear_2": "guidance_in.out_layer",
-    "proj_out": "final_layer.linear",
-    "norm_out.linear": "final_layer.adaLN_modulation.1",
-}
-_BLOCKS: Final = (
-    ("transformer_blocks", "double_blocks", _DOUBLE),
-    ("single_transformer_blocks", "single_blocks", _SINGLE),
-)
 #: Widths of the parts, in widths of the model, where an adapter lacks some: the feed-forward is four times as wide.
 _WIDER: Final = {"proj_mlp": 4}
 
@@ -99,16 +66,16 @@ def _modules(tensors: Mapping[str, torch.Tensor]) -> dict[str, Pair]:
 def _placed(modules: Mapping[str, Pair]) -> Iterator[tuple[str, list[Pair]]]:
     """Modules of those files, each with the parts that it is made of. Raises `ValueError` for one that has no name."""
     left = dict(modules)
-    for ours, theirs, table in _BLOCKS:
+    for theirs, (ours, table) in bfl.BLOCKS.items():
         numbers = {int(at[1]) for name in modules if (at := re.match(rf"{ours}\.(\d+)\.", name))}
         for number in sorted(numbers):
             for name, parts in table.items():
                 there = {part: left.pop(f"{ours}.{number}.{part}", None) for part in parts}
                 if any(pair is not None for pair in there.values()):
                     yield f"{theirs}.{number}.{name}", _complete(there)
-    for ours, theirs in _OUTSIDE.items():
+    for theirs, ours in bfl.TOP.items():
         if (pair := left.pop(ours, None)) is not None:
-            yield theirs, [_swapped(pair) if ours == "norm_out.linear" else pair]
+            yield theirs, [Pair(pair.down, bfl.swapped(pair.up)) if ours == "norm_out.linear" else pair]
     if left:  # no linear module of the stock class
         raise ValueError(f"{min(left)} has no name in files of Flux")
 
@@ -126,8 +93,3 @@ def _nothing(like: Pair, width: int) -> Pair:
 
 def _joined(parts: Sequence[Pair]) -> Pair:
     return Pair(torch.cat([part.down for part in parts]), torch.block_diag(*(part.up for part in parts)))
-
-
-def _swapped(pair: Pair) -> Pair:
-    """Files of Flux hold shift before scale."""
-    return Pair(pair.down, torch.cat(pair.up.chunk(2)[::-1]))

@@ -3,25 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-from common.access import Auth
-from common.objects import SCHEMES
-from common.storage import local_path, scheme
+from common.storage import local_path
 from schemas.uri import mask_urls
 from trainyard.trainer.failures import ConfigError, ModelError
 from trainyard.trainer.run import Run
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources import archives
 from trainyard.trainer.sources.fetch import fetch
+from trainyard.trainer.sources.how import How, how_of
 from trainyard.trainer.sources.hub import Place, fetch_folders, fetch_place
 from trainyard.trainer.sources.limits import Limits
-from trainyard.trainer.sources.model import model_folder
+from trainyard.trainer.sources.model import auth_of, model_folder
 
 MODEL, URL = "base_model.model_name", "base_model.weights_url"
-_HUB = "huggingface.co"
 
 
 @frozen(kw_only=True)
@@ -30,10 +27,7 @@ class Asking:
 
     request: Mapping[str, Any]
     secrets: Secrets
-    cache: Path
-    check: Callable[[], None]
-    say: Callable[[str], None]
-    limits: Limits
+    how: How
     #: A folder of its own.
     into: Path
     job_id: str = ""
@@ -48,10 +42,7 @@ class Asking:
         return cls(
             request=run.spec.request,
             secrets=run.secrets,
-            cache=run.spec.cache,
-            check=run.control.check,
-            say=run.report.log,
-            limits=Limits.of(run.spec.options),
+            how=how_of(run),
             into=run.claim.folder.path / "model",
             job_id=run.spec.job_id,
             begun=lambda: run.report.phase("downloading"),
@@ -63,11 +54,6 @@ class Asking:
         base = self.request.get("base_model") or {}
         found: str | None = self.secrets.get(URL) or base.get("weights_url")
         return found
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """As `fetch` and `model_folder` want it."""
-        return {"cache": self.cache, "check": self.check, "say": self.say, "limits": self.limits}
 
 
 class NotHere(Exception):
@@ -92,7 +78,8 @@ def fetched(
         return _of_hub(asking, variant, name, revision, at, only), True
     if not asking.weights:
         raise NotHere(mask_urls(name))
-    found = fetch(name, _auth(asking, name), at=at, missing=ModelError, plain=option == URL, **asking.how)
+    auth = auth_of(asking.request, asking.secrets, name, asking.job_id)
+    found = fetch(name, auth, at=at, missing=ModelError, plain=option == URL, **asking.how)
     if found.is_dir() or archives.kind_of(found, at) == "safetensors":
         return found, False
     base = {**asking.request["base_model"], "model_name": name, "weights_url": None}
@@ -107,21 +94,10 @@ def _of_hub(asking: Asking, variant: str | None, name: str, revision: str, at: s
     if place is None or place.kind != "model":
         raise ConfigError(f"{at}: {name}: hf://owner/name[@revision][/file] would be right")
     place = evolve(place, revision=place.revision or revision or None)
-    check, say = asking.check, asking.say
+    check, say, limits = asking.how["check"], asking.how["say"], asking.how.get("limits", Limits())
     if place.path:
         if not asking.weights:
             raise NotHere(name)
         return fetch_place(place, token, at, ModelError, check, say)
-    more: dict[str, Any] = {"weights": asking.weights, "patient": asking.limits.patient}
+    more: dict[str, Any] = {"weights": asking.weights, "patient": limits.patient}
     return fetch_folders(place, token, at, check, say, variant=variant, only=only, **more)
-
-
-def _auth(asking: Asking, uri: str) -> Auth:
-    if scheme(uri) in SCHEMES:
-        part = asking.request.get("artifacts", {}).get("auth")
-        return Auth.of(part, asking.secrets.values, "artifacts.auth", asking.job_id)
-    host = urlsplit(uri).hostname or ""
-    names = ["base_model.auth_token"]
-    if host == _HUB or host.endswith(f".{_HUB}"):
-        names.insert(0, "base_model.huggingface_token")
-    return evolve(Auth(at="base_model.auth_token"), token=asking.secrets.get(*names))

@@ -2,9 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.diffusion import Options
 from trainyard.trainer.diffusion.beforehand import before_loading
@@ -16,14 +15,14 @@ from trainyard.trainer.diffusion.options import check_prediction, read_dataloade
 from trainyard.trainer.diffusion.validation.plan import Plan
 from trainyard.trainer.failures import RunEnded, first_line, placed
 from trainyard.trainer.imports import list_models_once, quickly
-from trainyard.trainer.secrets import Secrets
-from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.sources.how import How
 
 if TYPE_CHECKING:
     from trainyard.trainer.diffusion.data.gallery import Gallery
     from trainyard.trainer.diffusion.families.family import Family
     from trainyard.trainer.diffusion.fetching import Asking
     from trainyard.trainer.diffusion.weights import Weights
+    from trainyard.trainer.preflight import Asked
 
 #: Captions that are looked at for words that the model will not see.
 _CAPTIONS = 2_000
@@ -31,24 +30,7 @@ _NAME = "base_model.model_name"
 log = logging.getLogger("trainyard.trainer")
 
 
-class Question(Protocol):
-    """What is asked: the resolved document, and what the job would be given."""
-
-    @property
-    def request(self) -> Mapping[str, Any]: ...
-    @property
-    def secrets(self) -> Secrets: ...
-    @property
-    def gpus(self) -> int: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def processes(self) -> int: ...
-    @property
-    def cache(self) -> Path: ...
-
-
-def examine(asked: Question, folder: Path) -> dict[str, Any]:
+def examine(asked: "Asked", folder: Path) -> dict[str, Any]:
     """What the job would do, as JSON; `folder` is thrown away after it. Raises what would end it."""
     options = read_options(asked.request, asked.processes)
     plan, entries = Plan.of(options), read_dataloader(asked.request, options)
@@ -56,13 +38,14 @@ def examine(asked: Question, folder: Path) -> dict[str, Any]:
     from trainyard.trainer.diffusion import families
     from trainyard.trainer.diffusion.fetching import Asking
 
-    how: dict[str, Any] = {"cache": asked.cache, "check": lambda: None, "say": log.info, "limits": asked.limits}
+    how = How(cache=asked.cache, check=lambda: None, say=log.info, limits=asked.limits)
     entries = brought(entries, asked.request, asked.secrets, **how)
     with quickly(*unused(options)):
         family, notes = families.find(options.model_family), list[str]()
     gallery = survey(entries, options, family.stride, options.seed or 0, cache=asked.cache)
     notes += gallery.notes
-    weights = _weights(Asking(request=asked.request, secrets=asked.secrets, into=folder, **how), options, family, notes)
+    asking = Asking(request=asked.request, secrets=asked.secrets, how=how, into=folder)
+    weights = _weights(asking, options, family, notes)
     if weights is None:
         check_prediction(options, options.prediction_type or family.prediction)
         notes += family.notes(options)
@@ -97,7 +80,7 @@ def _weights(asking: "Asking", options: Options, family: "Family", notes: list[s
 
 
 def _memory(
-    asked: Question,
+    asked: "Asked",
     options: Options,
     family: "Family",
     weights: "Weights",

@@ -19,11 +19,9 @@ from trainyard.trainer.diffusion.model import Precision, Trained
 from trainyard.trainer.diffusion.noise import Noise
 from trainyard.trainer.diffusion.state import Position
 from trainyard.trainer.generators import Generators
-from trainyard.trainer.numbers import numbers
+from trainyard.trainer.numbers import Gradient, numbers
 from trainyard.trainer.processes import World
 
-_LEAST_SCALE = 1.0
-"""An fp16 step that overflows is skipped and the loss scale halved; below this it is not the scale that overflows."""
 _SEED_BITS = 63
 
 
@@ -51,18 +49,6 @@ def shared(forward: torch.nn.Module, world: World) -> torch.nn.Module:
     rest = {name for name, _ in (*forward.named_parameters(), *forward.named_buffers())} - trained
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(forward, rest)
     return DistributedDataParallel(forward, device_ids=[world.device] if world.device.type == "cuda" else None)
-
-
-@frozen
-class Gradient:
-    """What a batch came to: its mean loss and the norm of all gradients before clipping."""
-
-    loss: float
-    norm: float
-    #: Not a number, and not for the loss scale either: it must not be applied.
-    lost: bool
-    #: The norm on its device.
-    size: torch.Tensor
 
 
 @frozen
@@ -116,11 +102,13 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         self.gauge.read()
 
-    def sound(self, learned: Learned) -> bool:
+    def sound(self, learned: Learned | None) -> bool:
         """Whether the trained parameters are numbers, and give the first micro batch a loss that is one.
 
-        A step may spoil them whose own loss and gradient were good. Every process calls it.
+        A step may spoil them whose own loss and gradient were good; None: there was no step. Every process calls it.
         """
+        if learned is None:
+            return True
         self.forward.eval()
         try:
             with torch.no_grad():
@@ -148,9 +136,7 @@ class Step:
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
         size = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        found, norm = torch.stack([value, size.to(value)]).tolist()  # the one wait for the device
-        overflow = math.isfinite(found) and self.scaler.is_enabled() and self.scaler.get_scale() > _LEAST_SCALE
-        return Gradient(found, norm, not (math.isfinite(found) and (math.isfinite(norm) or overflow)), size)
+        return Gradient.of(value, size, self.scaler)
 
     def _loss(self, batch: Batch, step: int, number: int) -> torch.Tensor:
         """The mean loss of a micro batch. Its noise follows from the seed, the step and its place in the step."""

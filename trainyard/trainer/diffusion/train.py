@@ -20,10 +20,11 @@ from trainyard.trainer.diffusion.optimizers import make_optimizer
 from trainyard.trainer.diffusion.quiet import quiet
 from trainyard.trainer.diffusion.result import write_result
 from trainyard.trainer.diffusion.state import Position
-from trainyard.trainer.diffusion.step import Forward, Gradient, Learned, Step, shared
+from trainyard.trainer.diffusion.step import Forward, Learned, Step, shared
 from trainyard.trainer.diffusion.validation.validating import Validation
-from trainyard.trainer.failures import NanLoss, Stopped
+from trainyard.trainer.failures import Stopped
 from trainyard.trainer.generators import seed_all
+from trainyard.trainer.numbers import check_sound, lost
 from trainyard.trainer.processes import World
 from trainyard.trainer.progress import Progress
 from trainyard.trainer.run import Result
@@ -127,7 +128,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
                 try:
                     validation.run(denoiser, position, why)
                 except Stopped:
-                    _check_sound(job, step, learned, position)
+                    check_sound(run, position, partial(step.sound, learned))
                     keeper.save(position, "stop")
                     raise run.control.stopped() from None
             steps = epochs.steps(position.epoch)
@@ -141,9 +142,9 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
             batches = loader.step(position.epoch, position.index)
             gradient = step.gradient(batches, position)  # None: a stop between two micro batches
             if gradient is not None and gradient.lost:
-                if sound := learned is None or step.sound(learned):
+                if sound := step.sound(learned):
                     keeper.save(position, "stop")
-                raise _lost(position, gradient, rate, sound)
+                raise lost(position, gradient, rate, sound)
             if gradient is not None:
                 step.apply(gradient, rate)
                 learned = Learned(batches, position.step)
@@ -157,7 +158,7 @@ def train(job: Job, newest: Checkpoint | None) -> Result:
             job.scripts.look()
             regular = rhythm.save_steps is not None and position.step % rhythm.save_steps == 0
             if stop or regular or wanted or position.step >= rhythm.total:
-                _check_sound(job, step, learned, position)
+                check_sound(run, position, partial(step.sound, learned))
                 keeper.save(position, "stop" if stop else "step")
             if stop:
                 progress.tell(position, steps)  # after the checkpoint: a resumed run reports as if it never stopped
@@ -186,23 +187,4 @@ def _tell_plan(job: Job, counts: tuple[int, int], epochs: Epochs, total: int) ->
     job.run.report.log(
         f"{pictures:,} pictures, {len(epochs):,} steps an epoch, {total:,} in all; "
         f"{counts[0]:,} of {counts[1]:,} parameters are trained"
-    )
-
-
-def _lost(position: Position, gradient: Gradient, rate: float, sound: bool) -> NanLoss:
-    """What to say of a step that came to nothing; `sound`: the steps before it are kept."""
-    kept = "what was learned before is kept" if sound else "the steps since the last checkpoint had spoilt the model"
-    return NanLoss(
-        f"step {position.step + 1} came to a loss of {gradient.loss} with a gradient of norm {gradient.norm} "
-        f"(learning rate {rate:.3g}) and was not taken; {kept}, a lower rate may hold"
-    )
-
-
-def _check_sound(job: Job, step: Step, learned: Learned | None, position: Position) -> None:
-    """Raises `NanLoss` where the steps since the last checkpoint spoilt the model: it must not be kept as good."""
-    if learned is None or job.run.control.saved_step == position.step or step.sound(learned):
-        return
-    raise NanLoss(
-        f"step {position.step} left weights with which nothing has a loss that is a number; the steps since the last "
-        "checkpoint had spoilt the model and are not kept, a lower rate may hold"
     )

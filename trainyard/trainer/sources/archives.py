@@ -16,6 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, cast
 
 from trainyard.trainer.failures import ModelError
+from trainyard.trainer.sources.cache import Cache
+from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.sources.watched import Progress, watched
 
 Kind = Literal["safetensors", "tar", "zip"]
 
@@ -73,6 +76,29 @@ def safetensors_problem(file: Path) -> str | None:
             return "its header is not JSON of tensors"
     expected = 8 + length + max(ends, default=0)
     return None if size == expected else f"it has {size:,} bytes, its header tells of {expected:,}: it is truncated"
+
+
+def unpacked(
+    file: Path,
+    kind: Kind,
+    at: str,
+    *,
+    cache: Path,
+    check: Callable[[], None],
+    say: Callable[[str], None],
+    limits: Limits = Limits(),
+    entries: int | None = None,
+) -> Path:
+    """The folder in an archive, unpacked once for all jobs. As `unpack`; raises what `check` raises too."""
+    most = min(limits.most_bytes, _room(file.parent))
+
+    def work(progress: Progress) -> Path:
+        def fill(folder: Path) -> None:
+            unpack(file, kind, folder, most, at, progress.go_on, entries=entries)
+
+        return _root(Cache(cache).made(file, fill, progress))
+
+    return watched(work, f"unpacking {file.name}", check, say)
 
 
 def unpack(
@@ -226,10 +252,10 @@ def _plain(raw: IO[bytes]) -> IO[bytes]:
     return raw
 
 
-def root(folder: Path) -> Path:
+def _root(folder: Path) -> Path:
     """The folder that holds the files, where an archive has one folder around them."""
     inside = list(folder.iterdir())
-    return root(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder
+    return _root(inside[0]) if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 def link_all(folder: Path, into: Path, but: Callable[[str], bool] = lambda _: False) -> None:
@@ -245,6 +271,6 @@ def link(path: Path, target: Path) -> None:
     target.symlink_to(path.resolve())
 
 
-def room(folder: Path) -> int:
+def _room(folder: Path) -> int:
     """Bytes that may be written to a folder's disk."""
     return shutil.disk_usage(folder).free

@@ -1,8 +1,8 @@
 """The data sets of a document, each as a local path, or as the hub id that the library `datasets` loads by itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from attrs import frozen
 
@@ -11,8 +11,8 @@ from common.storage import scheme
 from schemas.uri import mask_urls
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.fetch import fetch
+from trainyard.trainer.sources.how import How
 from trainyard.trainer.sources.hub import Place
-from trainyard.trainer.sources.limits import Limits
 
 
 @frozen(kw_only=True)
@@ -29,14 +29,7 @@ class Fetched:
 
 
 def fetch_datasets(
-    request: Mapping[str, Any],
-    secrets: Secrets,
-    *,
-    cache: Path,
-    check: Callable[[], None],
-    say: Callable[[str], None],
-    job_id: str = "",
-    limits: Limits = Limits(),
+    request: Mapping[str, Any], secrets: Secrets, *, job_id: str = "", **how: Unpack[How]
 ) -> list[Fetched]:
     """Every data set of the document, in order. Raises `DataError`, `SourceRefused`, `ConfigError`, `DiskFull`."""
     found = []
@@ -50,7 +43,7 @@ def fetch_datasets(
         if hub is None:
             if scheme(source) == "hf":
                 auth = Auth.of({"token": token}, {}, f"{at}.auth")
-            path = fetch(source, auth, at=f"{at}.source", cache=cache, check=check, say=say, limits=limits)
+            path = fetch(source, auth, at=f"{at}.source", **how)
         found.append(Fetched(at=at, shown=mask_urls(source), path=path, hub=hub, token=token))
     return found
 

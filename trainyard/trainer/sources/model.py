@@ -1,8 +1,8 @@
 """The folder of the base model, from wherever `base_model` says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
@@ -14,11 +14,10 @@ from trainyard.trainer.checkpoints import fresh
 from trainyard.trainer.failures import ConfigError, ModelError
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources import archives
-from trainyard.trainer.sources.cache import Cache
 from trainyard.trainer.sources.fetch import fetch
+from trainyard.trainer.sources.how import How
 from trainyard.trainer.sources.hub import Place, fetch_model
 from trainyard.trainer.sources.limits import Limits
-from trainyard.trainer.sources.watched import Progress, watched
 
 _NAME, _WEIGHTS = "base_model.model_name", "base_model.weights_url"
 _MARKS = ("config.json", "adapter_config.json")
@@ -32,10 +31,8 @@ class _Wanted:
     request: Mapping[str, Any]
     secrets: Secrets
     into: Path
-    cache: Path
-    check: Callable[[], None]
-    say: Callable[[str], None]
-    limits: Limits
+    job_id: str
+    how: How
 
     @property
     def base(self) -> Mapping[str, Any]:
@@ -48,11 +45,8 @@ def model_folder(
     secrets: Secrets,
     *,
     into: Path,
-    cache: Path,
-    check: Callable[[], None],
-    say: Callable[[str], None],
     job_id: str = "",
-    limits: Limits = Limits(),
+    **how: Unpack[How],
 ) -> Path:
     """A local folder with configuration, tokenizer and weights, downloaded where they are not here.
 
@@ -61,14 +55,14 @@ def model_folder(
     in `into`, a folder of the job's own), or an archive of a whole model. Raises `ModelError`, `SourceRefused`,
     `ConfigError`, `DiskFull`, and what `check` raises.
     """
-    wanted = _Wanted(request=request, secrets=secrets, into=into, cache=cache, check=check, say=say, limits=limits)
+    wanted = _Wanted(request=request, secrets=secrets, into=into, job_id=job_id, how=how)
     url = secrets.get(_WEIGHTS) or wanted.base.get("weights_url")
     if url is None:
-        return _named(wanted, job_id, weights=wanted.request.get("customization", {}).get("method") != "scratch")
-    return _from_url(wanted, str(url), job_id)
+        return _named(wanted, weights=wanted.request.get("customization", {}).get("method") != "scratch")
+    return _from_url(wanted, str(url))
 
 
-def _named(wanted: _Wanted, job_id: str, weights: bool) -> Path:
+def _named(wanted: _Wanted, weights: bool) -> Path:
     """The folder that `model_name` names."""
     name = wanted.secrets.get(_NAME) or str(wanted.base["model_name"])
     path = local_path(name)
@@ -81,33 +75,31 @@ def _named(wanted: _Wanted, job_id: str, weights: bool) -> Path:
         if place is None or place.path or place.kind != "model":
             raise ConfigError(f"{_NAME}: {name}: hf://owner/name[@revision] would be right")
         return _from_hub(wanted, place.repository, place.revision, weights)
-    found = _fetched(wanted, name, _NAME, job_id)
+    found = _fetched(wanted, name, _NAME)
     return found if found.is_dir() else _unpacked(wanted, found, _NAME)
 
 
 def _from_hub(wanted: _Wanted, name: str, revision: str | None, weights: bool) -> Path:
     token = wanted.secrets.get("base_model.huggingface_token", "base_model.auth_token")
     revision = revision or str(wanted.base.get("revision") or "main")
-    patient = wanted.limits.patient
-    return fetch_model(name, revision, token, weights, _NAME, wanted.check, wanted.say, patient)
+    patient = wanted.how.get("limits", Limits()).patient
+    return fetch_model(name, revision, token, weights, _NAME, wanted.how["check"], wanted.how["say"], patient)
 
 
-def _from_url(wanted: _Wanted, url: str, job_id: str) -> Path:
-    file = _fetched(wanted, url, _WEIGHTS, job_id)
-    if file.is_dir():
-        return _together(wanted, file, job_id)
-    if archives.kind_of(file, _WEIGHTS) == "safetensors":
-        return _together(wanted, file, job_id)
-    return _together(wanted, _unpacked(wanted, file, _WEIGHTS), job_id)
+def _from_url(wanted: _Wanted, url: str) -> Path:
+    file = _fetched(wanted, url, _WEIGHTS)
+    if file.is_dir() or archives.kind_of(file, _WEIGHTS) == "safetensors":
+        return _together(wanted, file)
+    return _together(wanted, _unpacked(wanted, file, _WEIGHTS))
 
 
-def _together(wanted: _Wanted, weights: Path, job_id: str) -> Path:
+def _together(wanted: _Wanted, weights: Path) -> Path:
     """Weights beside the configuration and tokenizer of `model_name`; a whole model as it is."""
     if weights.is_dir() and any((weights / mark).exists() for mark in _MARKS):
         return weights
     if weights.is_dir() and not list(weights.glob("*.safetensors")):
         raise ModelError(f"{_WEIGHTS}: there is neither a config.json nor a .safetensors file in it")
-    rest = _named(wanted, job_id, weights=False)
+    rest = _named(wanted, weights=False)
     fresh(wanted.into)
     archives.link_all(rest, wanted.into, but=_holds_weights)
     if weights.is_dir():
@@ -122,43 +114,27 @@ def _holds_weights(name: str) -> bool:
     return name.endswith((".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".gguf"))
 
 
-def _fetched(wanted: _Wanted, uri: str, at: str, job_id: str) -> Path:
-    return fetch(
-        uri,
-        _auth(wanted, uri, at, job_id),
-        at=at,
-        cache=wanted.cache,
-        check=wanted.check,
-        say=wanted.say,
-        missing=ModelError,
-        limits=wanted.limits,
-        plain=at == _WEIGHTS,
-    )
+def _fetched(wanted: _Wanted, uri: str, at: str) -> Path:
+    auth = auth_of(wanted.request, wanted.secrets, uri, wanted.job_id)
+    return fetch(uri, auth, at=at, missing=ModelError, plain=at == _WEIGHTS, **wanted.how)
 
 
-def _auth(wanted: _Wanted, uri: str, at: str, job_id: str) -> Auth:
-    """An object store is asked as the results' store is; a hub's host gets the hub's token, another the provider's."""
+def auth_of(request: Mapping[str, Any], secrets: Secrets, uri: str, job_id: str) -> Auth:
+    """Who asks for a part of the model: in an object store as for the results; the hub's token for a hub's host alone.
+
+    Any other host is given the provider's token.
+    """
     if scheme(uri) in SCHEMES:
-        part = wanted.request.get("artifacts", {}).get("auth")
-        return Auth.of(part, wanted.secrets.values, "artifacts.auth", job_id)
+        return Auth.of(request.get("artifacts", {}).get("auth"), secrets.values, "artifacts.auth", job_id)
     host = urlsplit(uri).hostname or ""
     names = ["base_model.auth_token"]
     if host == _HUB or host.endswith("." + _HUB):
         names.insert(0, "base_model.huggingface_token")
-    return evolve(Auth(at="base_model.auth_token"), token=wanted.secrets.get(*names))
+    return evolve(Auth(at="base_model.auth_token"), token=secrets.get(*names))
 
 
 def _unpacked(wanted: _Wanted, file: Path, at: str) -> Path:
-    """The folder in an archive, unpacked once for all jobs."""
     kind = archives.kind_of(file, at)
     if kind == "safetensors":
         raise ModelError(f"{at}: it is a file of weights; give a folder, or an archive of one")
-    most = min(wanted.limits.most_bytes, archives.room(file.parent))
-
-    def work(progress: Progress) -> Path:
-        def fill(folder: Path) -> None:
-            archives.unpack(file, kind, folder, most, at, progress.go_on)
-
-        return archives.root(Cache(wanted.cache).made(file, fill, progress))
-
-    return watched(work, f"unpacking {file.name}", wanted.check, wanted.say)
+    return archives.unpacked(file, kind, at, **wanted.how)

@@ -8,7 +8,7 @@ from trainyard.trainer.imports import list_models_once, quickly
 from trainyard.trainer.looking import Looking
 from trainyard.trainer.run import Result, Run
 from trainyard.trainer.sources.datasets import remote
-from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.sources.how import how_of
 from trainyard.trainer.sources.output import copied
 from trainyard.trainer.text.data import Corpus, look
 from trainyard.trainer.text.data.material import counted
@@ -39,15 +39,7 @@ def _trained(run: Run, settings: Settings, checkpoints: Checkpoints, loop: str) 
 
     if remote(run.spec.request):
         run.report.phase("downloading")
-    found = materials(
-        run.spec.request,
-        run.secrets,
-        cache=run.spec.cache,
-        check=run.control.check,
-        say=run.report.log,
-        job_id=run.spec.job_id,
-        limits=Limits.of(run.spec.options),
-    )
+    found = materials(run.spec.request, run.secrets, job_id=run.spec.job_id, **how_of(run))
     run.report.phase("validating")
     corpus = look(
         found,

@@ -1,27 +1,17 @@
 """The datasets of a document as materials: downloaded where they are not here."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.datasets import fetch_datasets
-from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.sources.how import How
 from trainyard.trainer.text.data import Material
 
 
-def materials(
-    request: Mapping[str, Any],
-    secrets: Secrets,
-    *,
-    cache: Path,
-    check: Callable[[], None],
-    say: Callable[[str], None],
-    job_id: str = "",
-    limits: Limits = Limits(),
-) -> list[Material]:
+def materials(request: Mapping[str, Any], secrets: Secrets, *, job_id: str = "", **how: Unpack[How]) -> list[Material]:
     """Each dataset as a local path or a hub's id. Raises `DataError`, `SourceRefused`, `ConfigError`, `DiskFull`."""
-    found = fetch_datasets(request, secrets, cache=cache, check=check, say=say, job_id=job_id, limits=limits)
+    found = fetch_datasets(request, secrets, job_id=job_id, **how)
     return [
         Material(
             at=one.at,

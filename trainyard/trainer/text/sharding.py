@@ -51,14 +51,9 @@ def held(model: nn.Module, world: World) -> str:
     return f"the {world.size} processes hold {shares} of the {len(parameters)} parameters in shares (FSDP)"
 
 
-def full(tensor: torch.Tensor) -> torch.Tensor:
-    """The whole of a tensor that may be in shares; every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
 def whole(tensor: torch.Tensor, world: World) -> torch.Tensor | None:
     """The whole of a tensor, on the CPU of the first process; every process must ask. None in the others."""
-    found = full(tensor).detach()
+    found = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
     return found.to("cpu", copy=True) if world.first else None
 
 

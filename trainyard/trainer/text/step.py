@@ -8,31 +8,17 @@ import torch
 from attrs import frozen
 
 from trainyard.trainer.generators import Generators
-from trainyard.trainer.numbers import numbers
+from trainyard.trainer.numbers import Gradient, numbers
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce
 from trainyard.trainer.text.loss import Loss
-from trainyard.trainer.text.sharding import exchanged, full
+from trainyard.trainer.text.sharding import exchanged
 from trainyard.trainer.text.tokens.batches import blank, collate, dealt
 from trainyard.trainer.text.tokens.examples import Example
 
-_LEAST_SCALE = 1.0
-"""An fp16 step that overflows is skipped and the loss scale halved; below this it is not the scale that overflows."""
 Sequences = Sequence[Sequence[Example]]
-
-
-@frozen
-class Gradient:
-    """What a batch came to: its mean loss a learned token and the norm of all gradients before clipping."""
-
-    loss: float
-    norm: float
-    #: Not a number, and not for the loss scale either: it must not be applied.
-    lost: bool
-    #: The norm on its device.
-    size: torch.Tensor
 
 
 @frozen
@@ -86,11 +72,13 @@ class Step:
         models.after_step(self.model, number)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def sound(self, batch: Sequences) -> bool:
+    def sound(self, batch: Sequences | None) -> bool:
         """Whether the trained parameters are numbers, and give the first sequence of a batch a loss that is one.
 
-        A step may spoil them whose own loss and gradient were good. Every process calls it.
+        A step may spoil them whose own loss and gradient were good; None: there was no step. Every process calls it.
         """
+        if batch is None:
+            return True
         rows = dealt(batch, self.world.rank, self.world.size, 1)[0] or [[blank(batch[0][0])]]
         self.model.eval()
         try:
@@ -122,7 +110,4 @@ class Step:
             self.scaler.unscale_(self.optimizer)
         models.before_step(self.model)
         size = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        loss, norm = torch.stack([value, full(size).to(value)]).tolist()  # the one wait for the device
-        overflow = math.isfinite(loss) and self.scaler.is_enabled() and self.scaler.get_scale() > _LEAST_SCALE
-        lost = not (math.isfinite(loss) and (math.isfinite(norm) or overflow))
-        return Gradient(loss, norm, lost, size)
+        return Gradient.of(value, size, self.scaler)

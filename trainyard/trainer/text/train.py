@@ -11,12 +11,12 @@ from attrs import evolve
 
 from trainyard.trainer.board import Board
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
-from trainyard.trainer.failures import NanLoss, Stopped
+from trainyard.trainer.failures import Stopped
 from trainyard.trainer.generators import restore_generators, seed_all
+from trainyard.trainer.numbers import check_sound, lost
 from trainyard.trainer.processes import World
 from trainyard.trainer.progress import Progress
 from trainyard.trainer.run import Result, Run
-from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import both
 from trainyard.trainer.text.data import Corpus
@@ -31,7 +31,7 @@ from trainyard.trainer.text.result import write_result
 from trainyard.trainer.text.settings import Settings, part
 from trainyard.trainer.text.sharding import held, sharded, spread, whole_state
 from trainyard.trainer.text.state import Position, load_optimizer
-from trainyard.trainer.text.step import Gradient, Sequences, Step
+from trainyard.trainer.text.step import Sequences, Step
 from trainyard.trainer.text.strategy import choose_strategy, may_shard, of_adapter
 from trainyard.trainer.text.tell import tell_data, tell_template
 from trainyard.trainer.text.tokens.batches import Epochs, split
@@ -55,7 +55,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     if models.remote(run.spec.request):
         run.report.phase("downloading")
     kept = newest.path if newest else None
-    source = world.share(_source(run) if world.first else None)
+    source = world.share(models.find_for(run) if world.first else None)
     settings = of_adapter(settings, models.adapter_kind(source))
     with run.control.interruptible():
         tokenizer = models.load_tokenizer(source, settings, corpus.rows, kept)
@@ -131,7 +131,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
             try:
                 metrics = evaluation.measure(model, keeper.check)
             except Stopped:
-                _check_sound(run, step, learned, position)
+                check_sound(run, position, partial(step.sound, learned))
                 keeper.save(position, "stop")
                 raise run.control.stopped() from None
             better = position.note_evaluation(metrics)
@@ -149,9 +149,9 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         gradient = step.gradient(batch)  # None: a stop between two micro batches, the step is as if it never began
         position.micro = micro.rows
         if gradient is not None and gradient.lost:
-            if sound := learned is None or step.sound(learned):
+            if sound := step.sound(learned):
                 keeper.save(position, "stop")
-            raise _lost(position, gradient, rate, sound)
+            raise lost(position, gradient, rate, sound)
         if gradient is not None:
             step.apply(gradient, rate, position.step + 1)
             learned = batch
@@ -165,7 +165,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
         pace.keep_up(run.control, world, position)
         regular = pace.save_steps is not None and position.step % pace.save_steps == 0
         if stop or regular or wanted or position.step >= pace.total:
-            _check_sound(run, step, learned, position)
+            check_sound(run, position, partial(step.sound, learned))
             keeper.save(position, "stop" if stop else "step")
         if stop:
             progress.tell(position, len(batches))  # after the checkpoint: a resumed run reports as if it never stopped
@@ -219,25 +219,6 @@ def _placed(run: Run, model: Any, kept: Path | None, settings: Settings, world: 
     return forward
 
 
-def _lost(position: Position, gradient: Gradient, rate: float, sound: bool) -> NanLoss:
-    """What to say of a step that came to nothing; `sound`: the steps before it are kept."""
-    kept = "what was learned before is kept" if sound else "the steps since the last checkpoint had spoilt the model"
-    return NanLoss(
-        f"step {position.step + 1} came to a loss of {gradient.loss} with a gradient of norm {gradient.norm} "
-        f"(learning rate {rate:.3g}) and was not taken; {kept}, a lower rate may hold"
-    )
-
-
-def _check_sound(run: Run, step: Step, learned: Sequences | None, position: Position) -> None:
-    """Raises `NanLoss` where the steps since the last checkpoint spoilt the model: it must not be kept as good."""
-    if learned is None or run.control.saved_step == position.step or step.sound(learned):
-        return
-    raise NanLoss(
-        f"step {position.step} left weights with which nothing has a loss that is a number; the steps since the last "
-        "checkpoint had spoilt the model and are not kept, a lower rate may hold"
-    )
-
-
 def _whole(run: Run, source: models.Source, settings: Settings, model: Any, world: World, tokenizer: Any) -> Any:
     """The model itself, or, where it is in shares, the trained model in one piece on the CPU of the first process."""
     if not sharded(model):
@@ -277,20 +258,6 @@ def _best(
             models.load_adapter(model, best.path, next(model.parameters()).device)
             return model
         return models.load_model(source, settings, best.path)  # on the CPU: the device still holds the other one
-
-
-def _source(run: Run) -> models.Source:
-    """The base model on this machine."""
-    return models.find(
-        run.spec.request,
-        run.secrets,
-        into=run.claim.folder.path / "model",
-        cache=run.spec.cache,
-        check=run.control.check,
-        say=run.report.log,
-        job_id=run.spec.job_id,
-        limits=Limits.of(run.spec.options),
-    )
 
 
 def _memory_gb(run: Run) -> float | None:

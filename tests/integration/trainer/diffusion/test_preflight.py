@@ -5,14 +5,15 @@ import shutil
 
 import pytest
 
+from tests.examined import Examined
 from tests.pictures import draw
 from tests.tiny_diffusion import shared_tiny
 from trainyard.trainer.preflight import Asked, examined
 from trainyard.trainer.secrets import Secrets
 
 
-class Looked:
-    """A job to be changed by the test."""
+class Looked(Examined):
+    """Of an image model."""
 
     def __init__(self, folder, model):
         self.pictures, self.cache = folder / "pictures", folder / "cache"
@@ -37,19 +38,6 @@ class Looked:
         }
         spec = {"engine": "diffusion", "request": request, "options": {"cache_dir": str(self.cache)}}
         return examined(Asked(spec, Secrets()))[0]
-
-    @property
-    def errors(self):
-        found = self.found()
-        assert found["ok"] is False, found
-        self.reason = found["reason"]
-        return {error["path"]: error["message"] for error in found["errors"]}
-
-    @property
-    def warnings(self):
-        found = self.found()
-        assert found["ok"] is True, found
-        return {said["path"]: said["message"] for said in found["warnings"]}
 
 
 @pytest.fixture

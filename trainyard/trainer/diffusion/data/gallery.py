@@ -4,13 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from trainyard.trainer.diffusion.data.image_set import ImageSet
 from trainyard.trainer.diffusion.data.picture import Picture
 from trainyard.trainer.failures import DataError
-
-_NAMED = 10
 
 
 class Together(Protocol):
@@ -19,28 +17,6 @@ class Together(Protocol):
     def any(self, *flags: bool) -> tuple[bool, ...]: ...
 
     def share(self, thing: Any) -> Any: ...
-
-
-@define
-class Named:
-    """How many there were, and the first of them by name."""
-
-    count: int = 0
-    first: list[str] = field(factory=list)
-
-    def add(self, name: str) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.first) < _NAMED:
-            self.first.append(name)
-
-    def __bool__(self) -> bool:
-        return self.count > 0
-
-    def words(self) -> str:
-        """The first ones, and how many more."""
-        more = self.count - len(self.first)
-        return "; ".join(self.first) + (f"; and {more:,} more" if more else "")
 
 
 @frozen(kw_only=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from trainyard.trainer.diffusion.data.frames import like
-from trainyard.trainer.diffusion.data.gallery import Named
 from trainyard.trainer.diffusion.data.picture import Frame, Picture
+from trainyard.trainer.tally import Tally
 
 if TYPE_CHECKING:
     from trainyard.trainer.diffusion.data.image_set import ImageSet
@@ -35,9 +35,9 @@ class Partners:
     files: Mapping[str, Sequence[tuple[str, "Facts"]]]
     _asked: set[str] = field(factory=set, init=False)
 
-    def alone(self) -> Named:
+    def alone(self) -> Tally:
         """The files that no picture asked for."""
-        found = Named()
+        found = Tally()
         for shared in sorted(self.files.keys() - self._asked):
             found.add(self.files[shared][0][0])
         return found

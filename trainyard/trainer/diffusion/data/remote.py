@@ -1,8 +1,8 @@
 """Data sets of pictures that lie elsewhere, brought here: folders of an object store or a hub, and archives."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import evolve
 
@@ -10,7 +10,7 @@ from common.storage import scheme
 from schemas.diffusion.dataloader import Entry
 from trainyard.trainer.failures import DataError, ModelError
 from trainyard.trainer.secrets import Secrets
-from trainyard.trainer.sources.limits import Limits
+from trainyard.trainer.sources.how import How, how_of
 
 if TYPE_CHECKING:
     from trainyard.trainer.run import Run
@@ -31,16 +31,7 @@ def bring(run: "Run", entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     if not remote(run.spec.request, entries):
         return entries
     run.report.phase("downloading")
-    return brought(
-        entries,
-        run.spec.request,
-        run.secrets,
-        cache=run.spec.cache,
-        check=run.control.check,
-        say=run.report.log,
-        job_id=run.spec.job_id,
-        limits=Limits.of(run.spec.options),
-    )
+    return brought(entries, run.spec.request, run.secrets, job_id=run.spec.job_id, **how_of(run))
 
 
 def brought(
@@ -48,11 +39,8 @@ def brought(
     request: Mapping[str, Any],
     secrets: Secrets,
     *,
-    cache: Path,
-    check: Callable[[], None],
-    say: Callable[[str], None],
     job_id: str = "",
-    limits: Limits = Limits(),
+    **how: Unpack[How],
 ) -> tuple[Entry, ...]:
     """The entries with folders of this machine; what was fetched is kept in `cache` for later jobs.
 
@@ -63,7 +51,6 @@ def brought(
         return tuple(entries)
     from trainyard.trainer.sources.datasets import fetch_datasets  # jobs of local pictures begin sooner without
 
-    how: dict[str, Any] = {"cache": cache, "check": check, "say": say, "limits": limits}
     found = {}
     for one in fetch_datasets(request, secrets, job_id=job_id, **how):
         assert one.path is not None, "only data sets of format hf have none"
@@ -72,13 +59,8 @@ def brought(
     return tuple(evolve(e, instance_data_dir=str(found[e.at])) if e.at in found else e for e in entries)
 
 
-def _unpacked(
-    file: Path, at: str, *, cache: Path, check: Callable[[], None], say: Callable[[str], None], limits: Limits
-) -> Path:
-    """The folder in an archive, unpacked once for all jobs."""
+def _unpacked(file: Path, at: str, **how: Unpack[How]) -> Path:
     from trainyard.trainer.sources import archives
-    from trainyard.trainer.sources.cache import Cache
-    from trainyard.trainer.sources.watched import Progress, watched
 
     try:
         kind = archives.kind_of(file, at)
@@ -87,15 +69,7 @@ def _unpacked(
         raise DataError(f"{at}: {file.name} is no archive; {wanted}") from e
     if kind == "safetensors":
         raise DataError(f"{at}: {file.name} is a file of weights; a folder of pictures would be right")
-    most = min(limits.most_bytes, archives.room(file.parent))
-
-    def work(progress: Progress) -> Path:
-        def fill(folder: Path) -> None:
-            archives.unpack(file, kind, folder, most, at, progress.go_on, entries=_MOST_ENTRIES)
-
-        return archives.root(Cache(cache).made(file, fill, progress))
-
     try:
-        return watched(work, f"unpacking {file.name}", check, say)
+        return archives.unpacked(file, kind, at, entries=_MOST_ENTRIES, **how)
     except ModelError as e:
         raise DataError(str(e)) from e

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from trainyard.trainer.diffusion.data.captions import NoCaption
 from trainyard.trainer.diffusion.data.files import find, shown
-from trainyard.trainer.diffusion.data.gallery import Gallery, Named, Part
+from trainyard.trainer.diffusion.data.gallery import Gallery, Part
 from trainyard.trainer.diffusion.data.image_set import ImageSet, image_sets
 from trainyard.trainer.diffusion.data.images import BadImage
 from trainyard.trainer.diffusion.data.known import Facts, Known, in_parts
@@ -20,6 +20,7 @@ from trainyard.trainer.diffusion.data.pairs import NoPair, Partners, stem
 from trainyard.trainer.diffusion.data.picture import Picture
 from trainyard.trainer.diffusion.data.pruning import pruned
 from trainyard.trainer.failures import DataError
+from trainyard.trainer.tally import Tally
 
 if TYPE_CHECKING:
     from schemas.diffusion import Options
@@ -82,9 +83,9 @@ class _Looking:
     cache: Path | None
     skip: bool
     notes: list[str] = field(factory=list)
-    bad: Named = field(factory=Named)
+    bad: Tally = field(factory=Tally)
     #: Files with several pictures in them, of which the first is taken.
-    several: Named = field(factory=Named)
+    several: Tally = field(factory=Tally)
     #: Sets of which no picture is left, each with why.
     empty: list[str] = field(factory=list)
 
@@ -195,7 +196,7 @@ def _some(one: ImageSet, found: list[Picture]) -> list[Picture]:
 
 
 def _left_out(one: ImageSet, fault: str, names: Sequence[str], of: int) -> str:
-    named = Named()
+    named = Tally()
     for name in names:
         named.add(name)
     return f"{one.at}: {len(names):,} of {of:,} pictures of {one.id!r} are left out, {fault}: {named.words()}"

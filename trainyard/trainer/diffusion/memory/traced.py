@@ -1,6 +1,5 @@
 """What a forward and a backward pass hold at once, counted on tensors that have a shape and no content."""
 
-import logging
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainyard.trainer.diffusion.families.family import Shown
+from trainyard.trainer.fake import quiet
 
 #: Blocks that are run all.
 _FEW = 4
-_fake_log = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 def traced(forward: torch.nn.Module, shown: Callable[[], Shown], computed: torch.dtype | None) -> int:
@@ -43,7 +42,7 @@ def traced(forward: torch.nn.Module, shown: Callable[[], Shown], computed: torch
 
 def _peak(forward: torch.nn.Module, shown: Callable[[], Shown], computed: torch.dtype | None) -> int:
     ledger, both = _Ledger(), _BothWays(forward, computed)
-    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
+    with quiet(), FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"):
         shapes = _shapes(both)
         given = shown()
         for leaf in shapes.values():
@@ -158,13 +157,3 @@ def _shapes(forward: torch.nn.Module) -> dict[str, torch.Tensor]:
         if id(tensor) not in own:
             own[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype).requires_grad_(tensor.requires_grad)
     return {name: own[id(tensor)] for name, tensor in named}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch prints the traceback of an operation without a shape rule before it raises."""
-    before, _fake_log.disabled = _fake_log.disabled, True
-    try:
-        yield
-    finally:
-        _fake_log.disabled = before

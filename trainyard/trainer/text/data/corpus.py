@@ -9,8 +9,9 @@ import orjson
 from attrs import define, field, frozen
 
 from trainyard.trainer.failures import DataError
+from trainyard.trainer.tally import Tally
 from trainyard.trainer.text.data import shares
-from trainyard.trainer.text.data.material import Corpus, Kind, Material, Row, RowError, Source, Tally, place
+from trainyard.trainer.text.data.material import Corpus, Kind, Material, Row, RowError, Source, place
 from trainyard.trainer.text.data.parts import Part, parts_of
 from trainyard.trainer.text.data.shapes import Shape, has_target, shape
 
@@ -141,12 +142,28 @@ class _Digest:
         return self.part.digest(check) if self.part.files else (self.size, self.sum.hexdigest())
 
 
-@frozen
-class Streamed(Sequence[Row]):
-    """The rows of a dataset that is read again each time; never more than a batch of them is in memory.
+class _InOrder(Sequence[Row]):
+    """Rows that can only be gone through: to take one by its index is to read all before it."""
 
-    To take one row by its index is to read all before it.
-    """
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Row]: ...
+    def __getitem__(self, at: int | slice) -> Row | list[Row]:
+        if isinstance(at, slice):
+            wanted = range(len(self))[at]
+            if not wanted:
+                return []
+            found = {i: row for i, row in enumerate(islice(self, max(wanted) + 1)) if i in wanted}
+            return [found[i] for i in wanted]
+        return next(islice(self, range(len(self))[at], None))
+
+
+@frozen
+class Streamed(_InOrder):
+    """The rows of a dataset that is read again each time; never more than a batch of them is in memory."""
 
     parts: tuple[Part, ...]
     objective: str
@@ -169,13 +186,6 @@ class Streamed(Sequence[Row]):
         if next(times, None) is not None:
             raise DataError(f"{self.parts[-1].name}: has fewer rows than at the first look")
 
-    @overload
-    def __getitem__(self, at: int) -> Row: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | list[Row]:
-        return _at(self, at)
-
     def _good(self) -> Iterator[tuple[Part, int, Shape]]:
         for part in self.parts:
             for number, row in part.read():
@@ -188,7 +198,7 @@ class Streamed(Sequence[Row]):
 
 
 @frozen
-class Several(Sequence[Row]):
+class Several(_InOrder):
     """The rows of several datasets, one after the other."""
 
     datasets: tuple[Sequence[Row], ...]
@@ -199,28 +209,9 @@ class Several(Sequence[Row]):
     def __iter__(self) -> Iterator[Row]:
         return chain.from_iterable(self.datasets)
 
-    @overload
-    def __getitem__(self, at: int) -> Row: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Row]: ...
-    def __getitem__(self, at: int | slice) -> Row | list[Row]:
-        return _at(self, at)
-
 
 def in_parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     """All rows in their order, `size` of them at once; the way to go through streamed ones."""
     present = iter(rows)
     while part := list(islice(present, size)):
         yield part
-
-
-def _at(rows: Sequence[Row], at: int | slice) -> Row | list[Row]:
-    """What lies at an index or a slice of rows that can only be gone through."""
-    if isinstance(at, slice):
-        wanted = range(len(rows))[at]
-        if not wanted:
-            return []
-        found = {i: row for i, row in enumerate(islice(rows, max(wanted) + 1)) if i in wanted}
-        return [found[i] for i in wanted]
-    index = range(len(rows))[at]
-    return next(islice(rows, index, None))

@@ -3,15 +3,15 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from attrs import define, field, frozen
 
+from trainyard.trainer.tally import Tally
 from trainyard.trainer.text.data.given_back import give_back
 
 Kind = Literal["text", "completion", "messages", "preference"]
 Unit = Literal["line", "row"]
-_NAMED = 10
 _GIVEN_BACK_EVERY = 20_000
 
 
@@ -80,42 +80,6 @@ class Source:
     weight: float = 1.0
 
 
-@define
-class Tally:
-    """How many there were, and the first of them by name."""
-
-    count: int = 0
-    first: list[str] = field(factory=list)
-
-    def add(self, name: str) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.first) < _NAMED:
-            self.first.append(name)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.first)
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        return self.first[at]
-
-    def words(self) -> str:
-        """The first ones, and how many more."""
-        more = self.count - len(self.first)
-        return "; ".join(self.first) + (f"; and {more:,} more" if more else "")
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"rows": self.count, "first": list(self.first)}
-
-
 @define(kw_only=True)
 class Corpus:
     """All rows that have something to learn, in the order of the document.
@@ -148,4 +112,5 @@ class Corpus:
 
     def plain(self) -> Mapping[str, Any]:
         """What the manifest says of the rows that are not trained on."""
-        return {"skipped": self.skipped.plain(), "without_target": self.without_target.plain()}
+        told = {"skipped": self.skipped, "without_target": self.without_target}
+        return {name: {"rows": tally.count, "first": list(tally.first)} for name, tally in told.items()}

@@ -15,11 +15,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface
 
+from trainyard.trainer.fake import quiet
+
 _ROWS = 2
 _PLAIN = "trainyard_plain"
 #: Where tracing fails: hidden widths that a layer keeps a token, beside its inner width.
 _USUAL_WIDTHS = 10
-_fake_log = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 @frozen
@@ -48,7 +49,7 @@ def kept(model: Any, length: int, half: torch.dtype | None) -> Kept:
     """
     found = _layers(model)
     try:
-        with _shallow(*found) if found else nullcontext() as layer, _dense(model), _quiet():
+        with _shallow(*found) if found else nullcontext() as layer, _dense(model), quiet():
             return _traced(model, layer, len(found[2]) if found else 0, length, half)
     except Exception as e:
         logging.getLogger("trainyard.trainer").debug("the model can't be traced: %s", e)
@@ -92,16 +93,6 @@ def _dense(model: nn.Module) -> Iterator[None]:
     finally:
         for owner, name, child in swapped:
             setattr(owner, name, child)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch prints the traceback of an operation without a shape rule before it raises."""
-    before, _fake_log.disabled = _fake_log.disabled, True
-    try:
-        yield
-    finally:
-        _fake_log.disabled = before
 
 
 @contextmanager

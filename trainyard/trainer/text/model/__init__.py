@@ -21,7 +21,7 @@ from trainyard.trainer.text.model.checks import check_machine
 from trainyard.trainer.text.model.peft_config import make_config
 from trainyard.trainer.text.model.precision import computed_in
 from trainyard.trainer.text.model.saving import load_adapter, save_for_resume, save_model, save_result
-from trainyard.trainer.text.model.source import Source, find, remote
+from trainyard.trainer.text.model.source import Source, find, find_for, remote
 from trainyard.trainer.text.model.tokenizer import check_vocabulary, load_config, load_tokenizer, longest, vocabulary
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "computed_in",
     "dress",
     "find",
+    "find_for",
     "load_adapter",
     "load_config",
     "load_model",

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from attrs import evolve, frozen
 
 from common.storage import local_path
 from trainyard.trainer.checkpoints import read_json
 from trainyard.trainer.failures import ModelError
+from trainyard.trainer.run import Run
 from trainyard.trainer.secrets import Secrets
+from trainyard.trainer.sources.how import How, how_of
 from trainyard.trainer.sources.hub import Place
-from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.sources.model import model_folder
 from trainyard.trainer.tensors import damage, tensors_of
 
@@ -56,11 +57,8 @@ def find(
     secrets: Secrets,
     *,
     into: Path,
-    cache: Path,
-    check: Callable[[], None],
-    say: Callable[[str], None],
     job_id: str = "",
-    limits: Limits = Limits(),
+    **how: Unpack[How],
 ) -> Source:
     """The model of the document, downloaded where it is not here; of method `adapter` with the base that it names.
 
@@ -69,9 +67,7 @@ def find(
     """
 
     def fetched(request: Mapping[str, Any], secrets: Secrets, into: Path) -> Path:
-        return model_folder(
-            request, secrets, into=into, cache=cache, check=check, say=say, job_id=job_id, limits=limits
-        )
+        return model_folder(request, secrets, into=into, job_id=job_id, **how)
 
     method = (request.get("customization") or {}).get("method", "lora")
     folder = fetched(request, secrets, into)
@@ -80,6 +76,12 @@ def find(
         return _with_base(request, secrets, source, lambda asked, known: fetched(asked, known, into / "base"))
     _check_model(source, weights=method != "scratch")
     return source
+
+
+def find_for(run: Run) -> Source:
+    """As `find`, for a run."""
+    spec, into = run.spec, run.claim.folder.path / "model"
+    return find(spec.request, run.secrets, into=into, job_id=spec.job_id, **how_of(run))
 
 
 def remote(request: Mapping[str, Any]) -> bool:

@@ -6,8 +6,9 @@ from typing import Any
 from attrs import frozen
 
 from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
-from trainyard.trainer.failures import ConfigError, NanLoss
+from trainyard.trainer.failures import ConfigError
 from trainyard.trainer.keeping import Keeping
+from trainyard.trainer.numbers import check_sound
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Run
 from trainyard.trainer.surroundings import surroundings
@@ -44,11 +45,7 @@ class TrlKeeper:
         """
         if position.step == 0:
             return
-        if self.run.control.saved_step != position.step and not trainer.sound():
-            raise NanLoss(
-                f"step {position.step} left weights with which nothing has a loss that is a number; the steps "
-                "since the last checkpoint had spoilt the model and are not kept, a lower rate may hold"
-            )
+        check_sound(self.run, position, trainer.sound)
         self.keeping.save(
             position.step,
             kind,

@@ -8,7 +8,8 @@ from attrs import frozen
 from jinja2 import TemplateError
 
 from trainyard.trainer.failures import DataError
-from trainyard.trainer.text.data import Row, Tally, in_parts
+from trainyard.trainer.tally import Tally
+from trainyard.trainer.text.data import Row, in_parts
 
 _ROWS_AT_ONCE = 1_000
 _REFUSALS = (TemplateError, TypeError, ValueError, KeyError)

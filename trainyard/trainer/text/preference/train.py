@@ -22,7 +22,6 @@ from trainyard.trainer.checkpoints import Checkpoint, Checkpoints
 from trainyard.trainer.failures import ConfigError, NanLoss, Stopped
 from trainyard.trainer.processes import World
 from trainyard.trainer.run import Result, Run
-from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text import model as models
 from trainyard.trainer.text.at_once import AtOnce, both
 from trainyard.trainer.text.data import Corpus
@@ -60,7 +59,7 @@ def train(run: Run, settings: Settings, corpus: Corpus, checkpoints: Checkpoints
     models.check_machine(settings, world.device)
     if models.remote(run.spec.request):
         run.report.phase("downloading")
-    source = world.share(_source(run) if world.first else None)
+    source = world.share(models.find_for(run) if world.first else None)
     with run.control.interruptible():
         tokenizer = models.load_tokenizer(source, settings, corpus.rows, newest.path if newest else None)
         config = models.load_config(source)
@@ -184,20 +183,6 @@ def _check(run: Run, settings: Settings, newest: Checkpoint | None) -> None:
         )
     if newest is not None:
         check_kind(newest, settings.objective)
-
-
-def _source(run: Run) -> models.Source:
-    """The base model on this machine."""
-    return models.find(
-        run.spec.request,
-        run.secrets,
-        into=run.claim.folder.path / "model",
-        cache=run.spec.cache,
-        check=run.control.check,
-        say=run.report.log,
-        job_id=run.spec.job_id,
-        limits=Limits.of(run.spec.options),
-    )
 
 
 def _check_model(source: models.Source, model: Any, data: Pairs, settings: Settings) -> None:

@@ -1,15 +1,13 @@
 """A job examined without running it: settings, sources, rows, tokenizer, and the model without its weights."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainyard.trainer.failures import ConfigError, placed
 from trainyard.trainer.imports import list_models_once, quickly
-from trainyard.trainer.secrets import Secrets
-from trainyard.trainer.sources.limits import Limits
 from trainyard.trainer.text.data import Corpus, look
 from trainyard.trainer.text.materials import materials
 from trainyard.trainer.text.quantiser import UNUSED, leave_out
@@ -19,6 +17,7 @@ from trainyard.trainer.text.strategy import checked_settings, of_adapter
 if TYPE_CHECKING:
     import torch
 
+    from trainyard.trainer.preflight import Asked
     from trainyard.trainer.text.model import Source
 
 #: Rows that a tokenizer is trained on, where the model has none and is to be trained from nothing.
@@ -26,26 +25,7 @@ _TOKENIZER_ROWS = 20_000
 log = logging.getLogger("trainyard.trainer")
 
 
-class Question(Protocol):
-    """What is asked: the resolved document, its secrets, and what the job would be given."""
-
-    @property
-    def spec(self) -> Mapping[str, Any]: ...
-    @property
-    def request(self) -> Mapping[str, Any]: ...
-    @property
-    def secrets(self) -> Secrets: ...
-    @property
-    def gpus(self) -> int: ...
-    @property
-    def processes(self) -> int: ...
-    @property
-    def cache(self) -> Path: ...
-    @property
-    def limits(self) -> Limits: ...
-
-
-def survey(asked: Question, folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def survey(asked: "Asked", folder: Path, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """What the job would do, as JSON; `folder` is thrown away after it. Raises what would end the job."""
     if asked.spec.get("engine", "text") != "text":
         raise ConfigError(f"extra_parameters.engine: {asked.spec['engine']!r} can't be examined in depth; text can")
@@ -61,7 +41,7 @@ def survey(asked: Question, folder: Path, check: Callable[[], None] = lambda: No
 
 
 def _examined(
-    asked: Question, settings: Settings, corpus: Corpus, folder: Path, check: Callable[[], None]
+    asked: "Asked", settings: Settings, corpus: Corpus, folder: Path, check: Callable[[], None]
 ) -> dict[str, Any]:
     """From here on with torch: tokenizer, tokens, and the model on meta."""
     leave_out(settings)
@@ -101,7 +81,7 @@ def _examined(
     return found | {"warnings": [placed(said) for said in (*notes, *found["warnings"])]}
 
 
-def _found(asked: Question, folder: Path, check: Callable[[], None]) -> "Source":
+def _found(asked: "Asked", folder: Path, check: Callable[[], None]) -> "Source":
     """The model: one on this machine whole, of another place without its weights where that can be."""
     from trainyard.trainer.text import model as models
 
@@ -117,7 +97,7 @@ def _found(asked: Question, folder: Path, check: Callable[[], None]) -> "Source"
     )
 
 
-def _there(asked: Question, device: "torch.device") -> int | None:
+def _there(asked: "Asked", device: "torch.device") -> int | None:
     """Memory that a process of the job may have; None where that can't be seen."""
     import torch
 

@@ -8,7 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from trainyard.trainer.failures import DataError
-from trainyard.trainer.text.data import Row, Tally, in_parts
+from trainyard.trainer.tally import Tally
+from trainyard.trainer.text.data import Row, in_parts
 from trainyard.trainer.text.data.material import RowError
 from trainyard.trainer.text.tokens.chat import Chat, Span, give_template
 from trainyard.trainer.text.tokens.examples import Example, Examples, Writer

@@ -9,19 +9,10 @@ import pytest
 
 from schemas.diffusion.dataloader import Entry
 from schemas.diffusion.request import of_datasets
-from tests.https import web_server
 from trainyard.trainer.diffusion.data.remote import brought, remote
 from trainyard.trainer.failures import DataError
 from trainyard.trainer.secrets import Secrets
 from trainyard.trainer.sources.limits import Limits
-
-
-@pytest.fixture
-def web(tmp_path, monkeypatch):
-    with web_server(tmp_path) as made:
-        monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        yield made
 
 
 @pytest.fixture

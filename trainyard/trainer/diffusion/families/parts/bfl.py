@@ -1,4 +1,4 @@
-"""Flux's transformer in the layout of its authors' own files, read into diffusers'.
+"""The layout of Flux's authors' own files, and a transformer in it read into diffusers'.
 
 Fused matrices are cut apart; all widths are taken from the tensors.
 """
@@ -11,7 +11,8 @@ import torch
 from trainyard.trainer.tensors import Tensor
 
 _PREFIX = "model.diffusion_model."
-_TOP = {
+#: Modules outside the blocks, and their names in diffusers.
+TOP = {
     "img_in": "x_embedder",
     "txt_in": "context_embedder",
     "time_in.in_layer": "time_text_embed.timestep_embedder.linear_1",
@@ -28,10 +29,6 @@ _DOUBLE = {
     "txt_mod.lin": ("norm1_context.linear",),
     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
     "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
-    "img_attn.norm.query_norm": ("attn.norm_q",),
-    "img_attn.norm.key_norm": ("attn.norm_k",),
-    "txt_attn.norm.query_norm": ("attn.norm_added_q",),
-    "txt_attn.norm.key_norm": ("attn.norm_added_k",),
     "img_attn.proj": ("attn.to_out.0",),
     "txt_attn.proj": ("attn.to_add_out",),
     "img_mlp.0": ("ff.net.0.proj",),
@@ -43,12 +40,20 @@ _SINGLE = {
     "modulation.lin": ("norm.linear",),
     "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
     "linear2": ("proj_out",),
-    "norm.query_norm": ("attn.norm_q",),
-    "norm.key_norm": ("attn.norm_k",),
 }
-_BLOCKS = {
+#: The kinds of blocks: each one's name in diffusers, and its linear modules with their parts there.
+BLOCKS = {
     "double_blocks": ("transformer_blocks", _DOUBLE),
     "single_blocks": ("single_transformer_blocks", _SINGLE),
+}
+_NORMS = {
+    "double_blocks": {
+        "img_attn.norm.query_norm": ("attn.norm_q",),
+        "img_attn.norm.key_norm": ("attn.norm_k",),
+        "txt_attn.norm.query_norm": ("attn.norm_added_q",),
+        "txt_attn.norm.key_norm": ("attn.norm_added_k",),
+    },
+    "single_blocks": {"norm.query_norm": ("attn.norm_q",), "norm.key_norm": ("attn.norm_k",)},
 }
 
 
@@ -81,17 +86,21 @@ def renamed(name: str, tensor: torch.Tensor, tensors: Mapping[str, Tensor]) -> I
     module, _, last = name.removeprefix(_PREFIX).rpartition(".")
     last = "weight" if last == "scale" else last
     kind, _, rest = module.partition(".")
-    if kind not in _BLOCKS:
+    if kind not in BLOCKS:
         if kind == "final_layer" and module.endswith("adaLN_modulation.1"):
-            shift, scale = tensor.chunk(2)
-            tensor = torch.cat([scale, shift])
-        yield f"{_TOP[module]}.{last}", tensor
+            tensor = swapped(tensor)
+        yield f"{TOP[module]}.{last}", tensor
         return
-    folder, names = _BLOCKS[kind]
+    folder, names = BLOCKS[kind]
     number, _, inside = rest.partition(".")
-    targets = names[inside]
+    targets = _NORMS[kind].get(inside) or names[inside]
     for target, part in zip(targets, _cut(tensor, targets, last), strict=True):
         yield f"{folder}.{number}.{target}.{last}", part
+
+
+def swapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of the last modulation: theirs are shift before scale, diffusers' the other way round."""
+    return torch.cat(tensor.chunk(2)[::-1])
 
 
 def _cut(tensor: torch.Tensor, targets: tuple[str, ...], last: str) -> tuple[torch.Tensor, ...]:

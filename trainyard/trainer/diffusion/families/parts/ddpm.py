@@ -117,15 +117,7 @@ class Ddpm:
 
 
 def _schedule(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    names = (
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "trained_betas",
-        "num_train_timesteps",
-        "rescale_betas_zero_snr",
-    )
-    return {name: scheduler[name] for name in names if name in scheduler}
+    return {name: scheduler[name] for name in _SCHEDULE if name in scheduler}
 
 
 def _often(options: "Options") -> torch.Tensor:
