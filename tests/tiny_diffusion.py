@@ -64,13 +64,13 @@ def clip_tokenizer(texts: Sequence[str] = WORDS, length: int = 77) -> Any:
 
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    letters = pre_tokenizers.ByteLevel.alphabet()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=800, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
     )
     learned.train_from_iterator([word for text in texts for word in text.split()], trainer)
     told = json.loads(learned.to_str())["model"]
-    vocabulary = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters), *told["vocab"]])
+    vocabulary = dict.fromkeys([*letters, *(f"{letter}</w>" for letter in letters), *sorted(told["vocab"])])
     names = [*vocabulary, "<|startoftext|>", "<|endoftext|>"]
     merges = [tuple(pair) for pair in told["merges"]]
     return CLIPTokenizer(vocab={n: i for i, n in enumerate(names)}, merges=merges, model_max_length=length)
