@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from importlib.metadata import EntryPoint, entry_points
 
 import structlog
 from attrs import define, field, frozen
 
-from common.backend import INTERFACE_VERSION, BackendContext, BaseTrainerBackend
+from common.backend import CAPABILITIES, INTERFACE_VERSION, BackendContext, BaseTrainerBackend
 from common.errors import BackendUnavailable, InvalidRequest, UnknownBackend
 from schemas.engine_options import check_keys
+from schemas.train_terms import NAME
 from schemas.values import FieldError
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,8 @@ class Registry:
         entry = self._entries[name]
         if entry.backend is None and entry.broken is None:
             entry.broken = self._load(name, entry)
+            if entry.broken is not None:
+                log.warning("a backend can't be used", backend=name, reason=entry.broken)
         if entry.backend is None:
             raise InvalidRequest([FieldError(path, f"backend {name!r} can't be used: {entry.broken}")])
         return entry.backend
@@ -76,7 +79,7 @@ class Registry:
             claims = " and ".join(sorted(map(_claim, entry.points)))
             return f"{len(entry.points)} packages claim the name {name!r}: {claims}; uninstall all but one"
         point = entry.points[0]
-        package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        package = _package(point)
         try:
             cls = point.load()
         except ImportError as e:
@@ -89,6 +92,10 @@ class Registry:
             return f"{package} is written for interface {cls.interface_version}, this is {INTERFACE_VERSION}"
         if (own := getattr(cls, "name", None)) != name:
             return f"{package}: the class has the name {own!r}, and is registered as {name!r}; they must be the same"
+        if not NAME.holds(name):
+            return f"{package}: the name {name!r} must be {NAME.noun}, as a document's `backend` is"
+        if wrong := _no_capabilities(cls.capabilities):
+            return f"{package}: capabilities {wrong}"
         try:
             check_keys(cls.Options)
             entry.backend = cls(self._context)
@@ -114,8 +121,11 @@ class Registry:
             entry.unavailable = e.message
         except TimeoutError:
             entry.unavailable = f"its start took more than {seconds:.0f} s"
+            log.warning("a backend can't be used yet", backend=name, reason=entry.unavailable)
         except Exception as e:  # as above
-            entry.backend, entry.broken = None, f"failed to start: {type(e).__name__}: {e}"
+            package = _package(entry.points[0])
+            entry.backend, entry.broken = None, f"{package} failed to start: {type(e).__name__}: {e}"
+            log.exception("a backend can't be used", backend=name, reason=entry.broken)
 
     async def started(self, name: str) -> None:
         """Start a backend once more whose start has failed; raises as that does, and what it raises is its reason."""
@@ -161,6 +171,18 @@ class Registry:
 def _claim(point: EntryPoint) -> str:
     """Who claims a name; one package that is found twice claims it once."""
     return f"{point.dist.name if point.dist else 'an unknown package'} ({point.value})"
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def _no_capabilities(given: object) -> str | None:
+    """What is wrong with a class's `capabilities`, or None."""
+    if not isinstance(given, Set):
+        return f"must be a set of words, got {given!r}"
+    unknown = ", ".join(sorted(repr(word) for word in given - CAPABILITIES))
+    return f"must be of {', '.join(sorted(CAPABILITIES))}; unknown: {unknown}" if unknown else None
 
 
 def _remedy(name: str, point: EntryPoint) -> str:

@@ -17,6 +17,10 @@ from schemas.train import TrainRequest
 from schemas.values import FieldError, FieldWarning
 
 INTERFACE_VERSION = 1
+CAPABILITIES = frozenset(
+    {"checkpoint_now", "validate_now", "pause", "change", "resume", "dump_stacks", "multi_node", "logs"}
+)
+"""What a backend may be able to do beyond running jobs and ending them."""
 
 
 @frozen
@@ -209,8 +213,7 @@ class BaseTrainerBackend(ABC):
     on_this_machine: ClassVar[bool] = False
     """Whether its runs reach the service at a loopback address; others need `TRAINYARD_PUBLIC_URL` to post events."""
     capabilities: ClassVar[frozenset[str]] = frozenset()
-    """Of `checkpoint_now`, `validate_now`, `pause`, `change`, `resume`, `dump_stacks`, `multi_node`, `logs`; what is
-    not named is a 409."""
+    """Of `CAPABILITIES`; what is not named is a 409."""
     Options: ClassVar[type] = NoOptions
     """An attrs class: this backend's own keys of `extra_parameters`."""
 

@@ -14,6 +14,7 @@ from common.clock import Clock
 from common.errors import BackendFull, BackendUnavailable, InvalidRequest, TrainyardError
 from common.job import Phase, Reason, Wish
 from common.settings import Settings
+from service.asked import capacity_of
 from service.handover import HandOver, granted, spec_for_run
 from service.store.base import JobRecord, Store
 
@@ -113,6 +114,8 @@ class Dispatch:
                 await work
             except (TrainyardError, OSError) as e:
                 log.warning("dispatch failed and is tried again", of=name, error=str(e))
+            except Exception:  # what a backend answered may be anything inside; the others' jobs go on
+                log.exception("dispatch failed and is tried again", of=name)
             finally:
                 self._busy.discard(name)
 
@@ -132,7 +135,7 @@ class Dispatch:
             backend = self._registry.get(name)
             async with asyncio.timeout(_ASK_SECONDS):
                 await self._registry.started(name)
-                capacity = await backend.capacity()
+                capacity = await capacity_of(backend)
         except (InvalidRequest, BackendUnavailable, TimeoutError) as e:
             await self._down(lane, known, str(e) or "the backend does not answer")
             return

@@ -48,7 +48,8 @@ class Ends:
         if ended.reason is None and ended.code != Exit.DONE and await self._store.stalled(live.job.uid, attempt):
             ended = evolve(ended, reason=Reason.STALLED)
         if live.exhausted is not None and ended.code != Exit.DONE:
-            ended = evolve(ended, reason=live.exhausted)
+            often = f"{live.job.backend} began it again once more than max_retries ({live.max_retries}) allows"
+            ended = evolve(ended, reason=live.exhausted, explanation=often)
         while not await self._told(live, ended):  # a wish or a change came meanwhile
             pass
 

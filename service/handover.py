@@ -26,6 +26,7 @@ from common.hands import Hands
 from common.job import Job, Reason, Status, Wish
 from common.settings import Settings
 from service.answers import furthest_step
+from service.asked import found_by, returned
 from service.checkpoints import newest_step
 from service.ends import close_attempt
 from service.folders import Folders
@@ -127,14 +128,14 @@ class HandOver:
         job, handle = record.job, None
         if self._doubtful(record):
             async with asyncio.timeout(_SUBMIT_SECONDS):
-                handle = await backend.find(job, job.attempt)
+                handle = found_by(await backend.find(job, job.attempt))
         if handle is None:
             if spec.folder:
                 await self._folders.bring_log(job)  # under no time limit: it may not go on beside a run
             async with asyncio.timeout(_SUBMIT_SECONDS):
                 if spec.folder:
                     await self._make_folder(job, spec, backend)
-                handle = await backend.submit(job, job.attempt, spec)
+                handle = returned(Handle, await backend.submit(job, job.attempt, spec), "submit")
         await self._handed_over(record, backend, handle)
 
     async def _make_folder(self, job: Job, spec: JobSpec, backend: BaseTrainerBackend) -> None:
@@ -193,7 +194,7 @@ class HandOver:
         try:
             backend = self._registry.get(record.job.backend)
             async with asyncio.timeout(_ASK_SECONDS):
-                handle = await backend.find(record.job, record.job.attempt)
+                handle = found_by(await backend.find(record.job, record.job.attempt))
         except (BackendUnavailable, InvalidRequest, TimeoutError):
             return False
         except Exception:  # a backend may raise anything; it is asked again

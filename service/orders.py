@@ -125,7 +125,8 @@ class Orders:
             async with asyncio.timeout(_ASK_SECONDS):
                 await backend.cancel(handle, self._grace)
         except (BackendUnavailable, TimeoutError) as e:
-            log.warning("cancel waits for the backend", job_id=live.job.job_id, error=str(e))
+            error = str(e) or f"no answer within {_ASK_SECONDS:g} s"
+            log.warning("cancel waits for the backend", job_id=live.job.job_id, error=error)
             return False
         except Exception:  # a backend of somebody else's may raise anything; the wish still holds
             log.exception("cancel failed and is tried again", job_id=live.job.job_id)

@@ -113,8 +113,9 @@ class Watch:
     async def _watch(self, live: LiveJob, backend: BaseTrainerBackend) -> None:
         uid = live.job.uid
         structlog.contextvars.bind_contextvars(job_id=live.job.job_id)
-        wait = _FIRST_RETRY
+        wait, troubled = _FIRST_RETRY, False
         while True:
+            trouble = "its watch ended without an end"
             try:
                 if live.ask_first:
                     await self._ask_again(live)
@@ -123,18 +124,33 @@ class Watch:
                 followed = live.handle
                 async with aclosing(batches(backend.watch(followed, cursor), _MOST_AT_ONCE)) as seen:
                     async for events in seen:
-                        wait = _FIRST_RETRY
+                        if troubled:
+                            troubled = await self._explain(live, None)
                         if await self._take(live, events):
                             self._over(live)
                             return
+                        wait = _FIRST_RETRY
                 if live.handle is not followed:  # it was begun again: the next attempt is followed at once
                     continue
+                log.warning("watching ended without an end and is tried again", seconds=wait)
             except (BackendUnavailable, TrainyardError) as e:
+                trouble = e.message
                 log.warning("watching failed and is tried again", error=e.message, seconds=wait)
-            except Exception:  # as in `begin`
+            except Exception as e:  # as in `begin`
+                trouble = f"{type(e).__name__}; the service's log has it in full"
                 log.exception("watching failed and is tried again", seconds=wait)
+            if wait > _FIRST_RETRY:  # once may be nothing
+                troubled = await self._explain(live, f"its run can't be watched, and is tried again: {trouble}")
             await asyncio.sleep(wait)
             wait, live.ask_first = min(wait * 2, _LAST_RETRY), True
+
+    async def _explain(self, live: LiveJob, why: str | None) -> bool:
+        """Say in the job's detail why nothing is heard of its run; None: it is heard again. Whether it says so now."""
+        try:
+            await self._store.set_detail(live.job.uid, why)
+        except TrainyardError as e:
+            log.warning("the trouble of a run can't be stored", error=e.message)
+        return why is not None
 
     def _over(self, live: LiveJob) -> None:
         self._live.remove(live)

@@ -19,6 +19,7 @@ from schemas.secrets import seal
 from schemas.trail import kind_word
 from schemas.train import ExtraParameters, TrainRequest
 from schemas.values import FieldError, FieldWarning
+from service.asked import errors_of, spec_of
 from service.job_tokens import base_url
 from service.parts import Parts
 
@@ -29,7 +30,10 @@ _FLUX = (
 PREFIX = "extra_parameters"
 _NOT_ALLOWED = "a trainer of your own is not allowed here: TRAINYARD_ALLOW_COMMAND is false"
 _NO_SCRIPT = "a script of your own is not allowed here: TRAINYARD_ALLOW_COMMAND is false"
-_NO_URL = "on {} its run must know where this service is, and TRAINYARD_PUBLIC_URL is not set; local would run it"
+_NO_URL = (
+    "on {} its run must know where this service is, and TRAINYARD_PUBLIC_URL is not set: "
+    "start the service with it, as http://<this machine>:<port>; local would run it"
+)
 
 
 @frozen(kw_only=True)
@@ -82,7 +86,7 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
     """Read a whole document and ask its backend; `masked`: it is one of our own, whose secrets are masks.
 
     Files that it names are read once; what was in them stands in the request and the spec, not in the document.
-    Raises `InvalidRequest` with everything that is wrong, `UnknownBackend`.
+    Raises `InvalidRequest` with everything that is wrong, `UnknownBackend`, `BackendFault`.
     """
     whole = filled(document, masked=masked)
     read = structure(whole.document, TrainRequest, strict=strict, masked=masked)
@@ -102,13 +106,13 @@ def check(parts: Parts, document: Mapping[str, Any], *, strict: bool = False, ma
     errors = [*read.errors, *wrong]
     if request is not None and not wrong:
         try:
-            errors += backend.validate_request(request)
+            errors += errors_of(backend, request)
         except OSError as e:  # a path of the document that can't even be looked at
             errors.append(FieldError("$", f"names a path that {name} can't look at: {str(e)[:300]}"))
     if errors:
         raise _invalid(errors)
     assert request is not None
-    spec = backend.build_job_spec(request)
+    spec = spec_of(backend, request)
     if parts.settings.allow_command is False and (forbidden := _programs(request, spec)):
         raise _invalid(forbidden)  # whatever a backend of others checks
     if spec.engine == "command" and base_url(parts.settings, backend) is None:

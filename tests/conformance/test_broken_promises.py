@@ -72,6 +72,10 @@ class Lending(LocalBackend):
         with patch("backends.local.client.clean_environment", dict):
             return await super().submit(job, attempt, spec)
 
+class Blind(LocalBackend):
+    name = "blind"
+    async def find(self, job, attempt): return None
+
 class Fenceless(LocalBackend):
     name = "fenceless"
     async def submit(self, job, attempt, spec):
@@ -121,7 +125,7 @@ class TestDeaf(suite(simulated.TestSimulated, "deaf", 0.25)):  # its limit has t
         yield
         await SimulatedBackend.cancel(service.backend, await service.handle("running"), 0)
 
-for _name in ("leaky", "lending", "fenceless", "reopening", "doubling"):
+for _name in ("leaky", "lending", "blind", "fenceless", "reopening", "doubling"):
     globals()[f"Test{_name.title()}"] = suite(local.TestLocal, _name, 1.0)
 """
 RUN = "import sys; sys.path[:0] = {path!r}; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -136,6 +140,7 @@ BROKEN = {
     "swallowing": ("the_stacks_of_a_run_are_shown_on_demand", "a command without its capability is never taken"),
     "leaky": ("secrets_are_not_visible_from_outside", "the handle has hf_conformance_very_secret_token"),
     "lending": ("secrets_are_not_visible_from_outside", "the service's own environment, which may hold its token"),
+    "blind": ("a_second_submit_of_an_attempt_is_the_same_run", "`find` gives the handle of a run that lives"),
     "fenceless": ("a_late_start_leaves_without_an_effect", "a run that was shut out ends with 77"),
     "reopening": ("a_finished_job_is_never_started_again", "a job that has ended is never started again"),
     "doubling": ("a_second_submit_of_an_attempt_is_the_same_run", "an attempt is started at most once"),

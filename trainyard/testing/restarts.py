@@ -101,8 +101,15 @@ class SubmitsOnce(BackendFixtures):
     ) -> None:
         await service.submit(self.document("twice", Play(steps=6000, seconds=600), settings))
         await service.running("twice", step=1)
-        record = await service.record("twice")
-        again = await service.backend.submit(record.job, record.job.attempt, await service.spec("twice"))
+        record, spec = await service.record("twice"), await service.spec("twice")
+        if spec.folder:
+            kept(
+                await service.backend.find(record.job, record.job.attempt) is not None,
+                "`find` gives the handle of a run that lives",
+                "None",
+                "its handle: where `find` says None, a cancelled job's run would go on with nobody to end it",
+            )
+        again = await service.backend.submit(record.job, record.job.attempt, spec)
         kept(
             (again.uid, again.attempt) == (record.job.uid, record.job.attempt),
             "a second `submit` of an attempt gives a handle of the same run",

@@ -12,6 +12,7 @@ from schemas.engine_options import ENGINES, options_with
 from schemas.json_schema import json_schema
 from service.api.bodies import answer
 from service.api.query import refused
+from service.asked import capacity_of
 from service.keys import PARTS
 from service.parts import Parts
 
@@ -62,9 +63,7 @@ def _row(parts: Parts, name: str, **values: object) -> dict[str, Any]:
 async def _capacity(parts: Parts, backend: BaseTrainerBackend) -> tuple[Capacity, str | None]:
     try:
         async with asyncio.timeout(_CAPACITY_SECONDS):
-            capacity = await backend.capacity()
-        if not isinstance(capacity, Capacity):
-            raise TypeError(f"capacity() must return a Capacity, got {type(capacity).__name__}")
+            capacity = await capacity_of(backend)
     except BackendUnavailable as e:
         return Capacity(), e.message
     except TimeoutError:

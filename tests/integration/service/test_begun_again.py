@@ -123,6 +123,7 @@ async def test_a_restarted_service_knows_that_a_run_was_begun_again_once_too_oft
     async with open_parts(settings, pytest.fail) as parts, TestClient(TestServer(make_app(parts))) as client:
         job = await until(client, lambda job: job["ended_at"])
         assert (job["status"], job["reason"], job["attempt"]) == ("failed", "preempted", 2)
+        assert job["detail"] == ("failed (preempted): requeues began it again once more than max_retries (0) allows")
 
 
 async def test_a_cancel_that_the_run_before_was_asked_for_reaches_the_next_one(client, parts, document, folder):

@@ -6,11 +6,12 @@ import time
 import attrs
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from backends import registry
 from backends.simulated.backend import SimulatedBackend
 from common.errors import BackendUnavailable
-from service import handover
+from service import handover, orders
 from service.app import make_app
 from service.parts import open_parts
 from tests import elsewhere
@@ -82,6 +83,20 @@ async def test_a_cancel_that_hangs_is_answered_at_once_and_holds_up_nobody(clien
     go_on.set()
     assert (await until(client, lambda job: job["ended_at"], "a"))["status"] == "cancelled"
     await until(client, lambda job: job["phase"] == "paused", "b")
+
+
+async def test_a_cancel_that_hangs_is_in_the_log_with_its_reason(client, document, hang, monkeypatch):
+    monkeypatch.setattr(orders, "_ASK_SECONDS", 0.1)
+    await running(client, document, "a")
+    go_on = hang("cancel")
+    with capture_logs() as logs:
+        await client.post("/train/a/cancel")
+        async with asyncio.timeout(20):
+            while not (waits := [line for line in logs if line["event"] == "cancel waits for the backend"]):
+                await asyncio.sleep(0.02)
+    assert (waits[0]["job_id"], waits[0]["error"]) == ("a", "no answer within 0.1 s")
+    go_on.set()
+    await until(client, lambda job: job["ended_at"], "a")
 
 
 async def test_withdrawals_that_hang_hold_up_no_other(client, parts, document, hang, monkeypatch):

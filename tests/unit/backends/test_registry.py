@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from backends.registry import GROUP, Registry
 from common.backend import BackendContext
@@ -75,6 +76,9 @@ def test_an_unknown_name_is_told_with_the_known_ones(tmp_path):
         ("Backend = 3", "not a subclass"),
         (GOOD + "\nBackend.interface_version = 0", "interface 0"),
         (GOOD + "\nfrom attrs import make_class\nBackend.Options = make_class('O', ['merge'])", "'merge' of extra_"),
+        (GOOD + "\nBackend.capabilities = frozenset({'logs', 'suspend'})", "unknown: 'suspend'"),
+        (GOOD + "\nBackend.capabilities = 'logs'", "capabilities must be a set of words, got 'logs'"),
+        (GOOD + "\nasync def bad(self): raise OSError('no queue')\nBackend.start = bad", "OSError: no queue"),
         (GOOD + "\ndef bad(self, context): raise OSError('no cluster')\nBackend.__init__ = bad", "no cluster"),
     ],
 )
@@ -90,6 +94,21 @@ async def test_a_broken_one_is_listed_with_its_reason_and_stops_nothing(plugin, 
     with pytest.raises(InvalidRequest, match="can't be used"):
         found.get("broken")
     await found.close()
+
+
+async def test_a_broken_one_is_in_the_log_of_the_start_too(plugin, tmp_path):
+    plugin("broken_pkg", "broken", "import no_such_package")
+    with capture_logs() as logs:
+        await registry(tmp_path).start(5)
+    (line,) = [line for line in logs if line.get("backend") == "broken"]
+    assert (line["log_level"], line["event"]) == ("warning", "a backend can't be used")
+    assert "no_such_package" in line["reason"]
+
+
+def test_a_name_that_no_document_can_carry_is_refused(plugin, tmp_path):
+    plugin("named_pkg", "two words", GOOD)
+    with pytest.raises(InvalidRequest, match=r"the name 'two words' must be a name of up to 64 characters"):
+        registry(tmp_path).get("two words")
 
 
 def test_two_packages_that_claim_one_name_are_both_named(plugin, tmp_path):
