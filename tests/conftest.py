@@ -25,9 +25,6 @@ DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
 #: The longest begin first: at the end one of them would leave the other workers idle.
 _LONG = ("benchmarks", "test_readme", "test_demo", "test_stalls", "test_custom_backend", "test_overfit")
-#: Else MKL's sums depend on where in memory a weight lies, which another file's header moves: bits are compared here.
-os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
-
 #: No example has a time limit, as any thread may be held up; in CI each run tries the same ones.
 hypothesis.settings.register_profile(
     "ours",
