@@ -25,6 +25,9 @@ DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
 #: The longest begin first: at the end one of them would leave the other workers idle.
 _LONG = ("benchmarks", "test_readme", "test_demo", "test_stalls", "test_custom_backend", "test_overfit")
+#: Workers share the processors: threads of theirs would only wait for each other. A run has as many as its job asks.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 #: No example has a time limit, as any thread may be held up; in CI each run tries the same ones.
 hypothesis.settings.register_profile(
     "ours",
