@@ -24,7 +24,15 @@ from tests.tiny import make_tiny, make_tiny_llama
 DATA = Path(__file__).parent / "data"
 Document = dict[str, Any]
 #: The longest begin first: at the end one of them would leave the other workers idle.
-_LONG = ("benchmarks", "test_readme", "test_demo", "test_stalls", "test_custom_backend", "test_overfit")
+_LONG = (
+    "benchmarks",
+    "test_readme",
+    "test_demo",
+    "test_stalls",
+    "test_custom_backend",
+    "test_broken_promises",
+    "test_overfit",
+)
 #: Workers share the processors: threads of theirs would only wait for each other. A run has as many as its job asks.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
