@@ -122,6 +122,10 @@ class BackendFull(BackendUnavailable):
     """The backend is well and takes no more jobs now: they wait for as long as that lasts."""
 
 
+class BackendRefused(TrainyardError):
+    """The backend will never take the job: it fails, with the message."""
+
+
 class BackendFault(TrainyardError):
     """A backend did what its interface does not allow."""
 

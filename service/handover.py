@@ -12,6 +12,7 @@ from attrs import evolve
 from backends.registry import Registry
 from common.backend import BaseTrainerBackend, Handle, JobSpec, RunEnded
 from common.errors import (
+    BackendRefused,
     BackendUnavailable,
     Conflict,
     IllegalMove,
@@ -113,6 +114,10 @@ class HandOver:
         except TimeoutError as e:
             self._unsure.add(uid)
             raise BackendUnavailable(f"submitting took more than {_SUBMIT_SECONDS:.0f} s") from e
+        except BackendRefused as e:
+            self._unsure.add(uid)  # until that is told, with a full disk for one
+            log.warning("the backend refused the job", error=e.message)
+            await self.fail(uid, Reason.REJECTED, e.message)
         except TrainyardError:
             self._unsure.add(uid)
             raise
@@ -120,7 +125,7 @@ class HandOver:
             log.warning("there is no room for a job folder", error=str(e))
             await self.fail(uid, Reason.DISK_FULL, str(e), prepared=False)
         except Exception as e:  # a backend may raise anything: then this job fails, and no other
-            self._unsure.add(uid)  # until that is told, with a full disk for one
+            self._unsure.add(uid)  # as above
             log.exception("submission failed")
             await self.fail(uid, Reason.REJECTED, f"{type(e).__name__}: {e}")
 

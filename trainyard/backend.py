@@ -37,7 +37,7 @@ from common.backend import (
     Stop,
     Validate,
 )
-from common.errors import BackendFull, BackendUnavailable
+from common.errors import BackendFull, BackendRefused, BackendUnavailable
 from common.folder import JobFolder, Pair
 from common.job import Job, Reason
 from common.settings import Settings
@@ -53,6 +53,7 @@ __all__ = [
     "BackendContext",
     "BackendEvent",
     "BackendFull",
+    "BackendRefused",
     "BackendUnavailable",
     "BaseTrainerBackend",
     "Capacity",

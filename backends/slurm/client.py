@@ -13,7 +13,7 @@ from typing import Protocol
 from attrs import frozen
 
 from backends.slurm.rows import ACCOUNT_FIELDS, NODE_FIELDS, QUEUE_FIELDS, Nodes, Row, accounted, nodes, queued
-from common.errors import BackendFull, BackendUnavailable
+from common.errors import BackendFull, BackendRefused, BackendUnavailable
 from common.hands import Hands
 
 #: What says that the cluster can't be asked now, or has no room now; the same call may succeed later.
@@ -44,7 +44,7 @@ class NotReached(BackendUnavailable):
     """The call never reached the cluster."""
 
 
-class SbatchRefused(Exception):
+class SbatchRefused(BackendRefused):
     """Slurm does not take the job, now or later; the message is its own, and so are the lines that it was put in."""
 
     def __init__(self, message: str, lines: Sequence[str] = ()) -> None:

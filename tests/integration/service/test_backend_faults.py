@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from backends.simulated.backend import SimulatedBackend
 from common.backend import Capacity
+from common.errors import BackendRefused
 from tests.integration.service.test_pause_and_resume import until
 
 
@@ -96,6 +97,21 @@ async def test_a_submit_that_returns_no_handle_fails_its_job_and_says_so(client,
         "rejected",
         "failed (rejected): TypeError: submit() must return a Handle, got NoneType",
     )
+
+
+async def test_a_refusal_fails_its_job_with_the_backends_own_words_and_no_traceback(client, document, monkeypatch):
+    async def refuses(self, *values):
+        raise BackendRefused("there is no such quality of service here")
+
+    monkeypatch.setattr(SimulatedBackend, "submit", refuses)
+    with capture_logs() as logs:
+        await client.post("/train", json=document())
+        job = await until(client, lambda job: job["ended_at"], "job-1")
+    assert (job["reason"], job["detail"]) == (
+        "rejected",
+        "failed (rejected): there is no such quality of service here",
+    )
+    assert not [line for line in logs if line.get("exc_info")]
 
 
 async def test_what_can_not_be_stored_is_asked_for_less_and_less_often(client, document, monkeypatch):
