@@ -25,6 +25,8 @@ class LiveJob:
     masker: Masker = field(factory=lambda: Masker(()))
     ask_first: bool = False
     """Whether a wish may have been missed: it is passed on before anything is read."""
+    unwatched: bool = False
+    """Whether the job's detail says that its run can't be watched."""
     exhausted: Reason | None = None
     """Why the run was begun again once more than `max_retries` allows: as that its end is told."""
     ending: Handle | None = None

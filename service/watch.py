@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 _FIRST_RETRY = 0.5
 _LAST_RETRY = 30.0
 _MOST_AT_ONCE = 200
+_UNWATCHED = "its run can't be watched"
 
 
 class Watch:
@@ -88,6 +89,7 @@ class Watch:
             return
         backend, spec = self._registry.get(record.job.backend), read_spec(record.spec)
         live = LiveJob.of(record.job, handle, spec, self._clock.monotonic())
+        live.unwatched = (record.detail or "").startswith(_UNWATCHED)  # said by the service before
         self._live.add(live)
         try:
             backend.watch(handle, None)  # the call itself takes up devices; the task asks again, from the stored cursor
@@ -113,7 +115,7 @@ class Watch:
     async def _watch(self, live: LiveJob, backend: BaseTrainerBackend) -> None:
         uid = live.job.uid
         structlog.contextvars.bind_contextvars(job_id=live.job.job_id)
-        wait, troubled = _FIRST_RETRY, False
+        wait = _FIRST_RETRY
         while True:
             trouble = "its watch ended without an end"
             try:
@@ -124,8 +126,8 @@ class Watch:
                 followed = live.handle
                 async with aclosing(batches(backend.watch(followed, cursor), _MOST_AT_ONCE)) as seen:
                     async for events in seen:
-                        if troubled:
-                            troubled = await self._explain(live, None)
+                        if live.unwatched:
+                            await self._explain(live, None)
                         if await self._take(live, events):
                             self._over(live)
                             return
@@ -140,17 +142,17 @@ class Watch:
                 trouble = f"{type(e).__name__}; the service's log has it in full"
                 log.exception("watching failed and is tried again", seconds=wait)
             if wait > _FIRST_RETRY:  # once may be nothing
-                troubled = await self._explain(live, f"its run can't be watched, and is tried again: {trouble}")
+                await self._explain(live, f"{_UNWATCHED}, and is tried again: {trouble}")
             await asyncio.sleep(wait)
             wait, live.ask_first = min(wait * 2, _LAST_RETRY), True
 
-    async def _explain(self, live: LiveJob, why: str | None) -> bool:
-        """Say in the job's detail why nothing is heard of its run; None: it is heard again. Whether it says so now."""
+    async def _explain(self, live: LiveJob, why: str | None) -> None:
+        """Say in the job's detail why nothing is heard of its run; None: it is heard again."""
+        live.unwatched = why is not None
         try:
             await self._store.set_detail(live.job.uid, why)
         except TrainyardError as e:
             log.warning("the trouble of a run can't be stored", error=e.message)
-        return why is not None
 
     def _over(self, live: LiveJob) -> None:
         self._live.remove(live)

@@ -1,14 +1,18 @@
 """A backend's fault that a caller meets is told under the backend's name, and the log has it in full."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from backends.simulated.backend import SimulatedBackend
 from common.backend import Capacity
 from common.errors import BackendRefused
+from service.app import make_app
+from service.parts import open_parts
 from tests.integration.service.test_pause_and_resume import until
 
 
@@ -128,3 +132,30 @@ async def test_what_can_not_be_stored_is_asked_for_less_and_less_often(client, d
         assert "can't be watched" in (await until(client, lambda job: job["detail"], "job-1"))["detail"]
     monkeypatch.undo()
     assert (await until(client, lambda job: job["ended_at"], "job-1"))["status"] == "succeeded"
+
+
+@asynccontextmanager
+async def _served(settings):
+    async with (
+        open_parts(settings, lambda: pytest.fail("the service called itself broken")) as parts,
+        TestClient(TestServer(make_app(parts))) as client,
+    ):
+        yield client
+
+
+async def test_a_service_that_can_watch_takes_back_what_the_one_before_said(settings, document, monkeypatch):
+    async def deaf(self, handle, cursor):
+        raise ZeroDivisionError
+        yield
+
+    settings.data_dir.mkdir(exist_ok=True)
+    async with _served(settings) as client:
+        await client.post("/train", json=document(duration_seconds=600, steps=60000))
+        await until(client, lambda job: job["status"] == "running", "job-1")
+    with monkeypatch.context() as patched:
+        patched.setattr(SimulatedBackend, "watch", deaf)
+        async with _served(settings) as client:
+            await until(client, lambda job: "can't be watched" in (job["detail"] or ""), "job-1")
+    async with _served(settings) as client:
+        job = await until(client, lambda job: job["detail"] is None, "job-1")
+        assert job["status"] == "running"
